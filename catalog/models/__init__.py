@@ -1,0 +1,8 @@
+"""What can be rented and what can be served."""
+
+from catalog.models.instance_type import InstanceAvailability, InstanceType
+from catalog.models.llm_model import LlmModel, Precision
+from catalog.models.provider import Provider, Region, Zone
+from catalog.models.ssh_key import SshKey
+
+__all__ = ["InstanceAvailability", "InstanceType", "LlmModel", "Precision", "Provider", "Region", "SshKey", "Zone"]

@@ -1,0 +1,65 @@
+"""A kind of machine, and where it is to be had at what price."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+
+from catalog.models.provider import Provider, Zone
+
+
+class InstanceType(models.Model):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="instance_types")
+    name = models.CharField(max_length=50, help_text="The provider's name, e.g. H100-1-80G")
+    gpu_name = models.CharField(max_length=50, help_text="e.g. H100-SXM")
+    gpu_count = models.IntegerField()
+    vram_per_gpu_gb = models.IntegerField(verbose_name="VRAM per GPU (GB)")
+    is_active = models.BooleanField(default=True, db_default=True, help_text="Whether new machines may be of this type")
+
+    class Meta:
+        db_table = "instance_types"
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(fields=["provider", "name"], name="instance_types_provider_name"),
+            models.CheckConstraint(condition=models.Q(gpu_count__gte=1), name="instance_types_has_a_gpu"),
+            models.CheckConstraint(condition=models.Q(vram_per_gpu_gb__gte=1), name="instance_types_has_vram"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def vram_gb(self) -> int:
+        return self.gpu_count * self.vram_per_gpu_gb
+
+
+class Stock(models.TextChoices):
+    AVAILABLE = "available", "Available"
+    SCARCE = "scarce", "Scarce"
+    SHORTAGE = "shortage", "Out of stock"
+    UNKNOWN = "unknown", "Unknown"
+
+
+class InstanceAvailability(models.Model):
+    """An offer: an instance type in a zone, at a price, with its stock."""
+
+    pk = models.CompositePrimaryKey("instance_type_id", "zone_id")
+    instance_type = models.ForeignKey(InstanceType, on_delete=models.CASCADE, related_name="availabilities")
+    zone = models.ForeignKey(Zone, on_delete=models.CASCADE, related_name="availabilities")
+    price_per_hour = models.DecimalField(max_digits=12, decimal_places=6)
+    currency = models.CharField(max_length=3, help_text="ISO 4217")
+    stock = models.CharField(max_length=20, choices=Stock.choices, default=Stock.UNKNOWN, db_default=Stock.UNKNOWN)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        db_table = "instance_availability"
+        verbose_name_plural = "instance availability"
+        constraints = [
+            models.CheckConstraint(condition=models.Q(price_per_hour__gte=0), name="instance_availability_price"),
+            models.CheckConstraint(condition=models.Q(stock__in=Stock.values), name="instance_availability_stock"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.instance_type_id} in {self.zone_id}"

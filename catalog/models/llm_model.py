@@ -1,0 +1,61 @@
+"""An LLM of the catalogue, and what it needs of a machine."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+
+
+class Precision(models.TextChoices):
+    """How a weight is stored."""
+
+    FP32 = "fp32", "FP32"
+    FP16 = "fp16", "FP16"
+    BF16 = "bf16", "BF16"
+    FP8 = "fp8", "FP8"
+    INT8 = "int8", "INT8"
+    INT4 = "int4", "INT4 (AWQ, GPTQ)"
+
+
+class LlmModel(models.Model):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=255, help_text='For people: "Llama 3.1 8B Instruct"')
+    model_id = models.CharField(
+        max_length=255, unique=True, help_text='The Hugging Face id: "meta-llama/Llama-3.1-8B-Instruct"'
+    )
+    required_vram_gb = models.IntegerField(
+        verbose_name="required VRAM (GB)", help_text="The floor: no machine with less in all is offered"
+    )
+    is_active = models.BooleanField(default=True, db_default=True, help_text="Whether it may be deployed and called")
+    context_length = models.IntegerField(help_text="Tokens, prompt and answer together")
+    updated_at = models.DateTimeField(auto_now=True)
+
+    parameters = models.BigIntegerField(help_text="All weights, the inactive experts of a mixture too")
+    precision = models.CharField(max_length=10, choices=Precision.choices, default=Precision.BF16)
+
+    # The KV cache's shape, from the model's config.json. Null: unknown, only weights and the floor are checked.
+    layers = models.IntegerField(null=True, blank=True, help_text="num_hidden_layers")
+    attention_heads = models.IntegerField(
+        null=True, blank=True, help_text="num_attention_heads; a tensor-parallel size must divide it"
+    )
+    kv_heads = models.IntegerField(null=True, blank=True, help_text="num_key_value_heads")
+    head_dim = models.IntegerField(
+        null=True,
+        blank=True,
+        help_text="head_dim. For latent attention (MLA): one KV head of (kv_lora_rank + qk_rope_head_dim) / 2",
+    )
+
+    class Meta:
+        db_table = "models"
+        ordering = ["name"]
+        verbose_name = "model"
+        constraints = [
+            models.CheckConstraint(condition=models.Q(required_vram_gb__gte=0), name="models_required_vram"),
+            models.CheckConstraint(condition=models.Q(context_length__gte=1), name="models_context_length"),
+            models.CheckConstraint(condition=models.Q(parameters__gte=1), name="models_parameters"),
+            models.CheckConstraint(condition=models.Q(precision__in=Precision.values), name="models_precision"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

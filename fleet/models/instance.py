@@ -1,0 +1,148 @@
+"""One machine rented from a provider: its state, its intent, and the lease under which it is worked on."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import models, transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from catalog.models import InstanceType, Provider, Zone
+from fleet.states import FINAL, LIVE, Status, may_move
+
+ENGINE_PORT = 8000  # vLLM's default
+
+
+class LeaseLost(Exception):
+    """Another worker holds the instance now: discard what was learned, and let that worker go on."""
+
+
+class InstanceQuerySet(models.QuerySet["Instance"]):
+    def live(self) -> InstanceQuerySet:
+        """Instances whose machine may exist and cost money."""
+        return self.filter(status__in=sorted(LIVE))
+
+    def due(self, now: datetime) -> InstanceQuerySet:
+        """Instances that want a step taken now and that nobody is working on."""
+        free = Q(lock_expires_at__isnull=True) | Q(lock_expires_at__lte=now)
+        return self.live().filter(free, next_attempt_at__lte=now)
+
+
+class Instance(models.Model):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="instances")
+    zone = models.ForeignKey(Zone, on_delete=models.PROTECT, related_name="instances")
+    instance_type = models.ForeignKey(InstanceType, on_delete=models.PROTECT, related_name="instances")
+    provider_instance_id = models.CharField(max_length=255, null=True, blank=True)
+    ip_address = models.GenericIPAddressField(null=True, blank=True)
+    api_key = models.CharField(max_length=255, null=True, blank=True)  # of the worker; sealed
+    status = models.CharField(max_length=50, choices=Status.choices, default=Status.PROVISIONING)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    terminated_at = models.DateTimeField(null=True, blank=True)
+    gpu_profile = models.JSONField()
+
+    port = models.IntegerField(default=ENGINE_PORT, help_text="Of the engine, on the machine's address")
+    price_per_hour = models.DecimalField(max_digits=12, decimal_places=6)
+    currency = models.CharField(max_length=3)
+
+    status_changed_at = models.DateTimeField(db_default=Now())
+    status_reason = models.TextField(blank=True)
+
+    # The intent to end it, written by the product plane; the orchestrator acts on it.
+    termination_requested_at = models.DateTimeField(null=True, blank=True)
+    termination_reason = models.TextField(blank=True)
+    termination_actor = models.CharField(max_length=255, blank=True)
+    drain = models.BooleanField(default=True, help_text="Whether running requests may end before the machine goes")
+
+    # Orchestration: when the next step is due, who takes it, and what went wrong last.
+    next_attempt_at = models.DateTimeField(null=True, blank=True)
+    lock_token = models.UUIDField(null=True, blank=True)
+    lock_expires_at = models.DateTimeField(null=True, blank=True)
+    failures = models.IntegerField(default=0, help_text="Steps that failed in a row")
+    last_error = models.TextField(blank=True)
+
+    # The worker.
+    agent_token_sha256 = models.CharField(max_length=64, blank=True)
+    registered_at = models.DateTimeField(null=True, blank=True)
+    last_heartbeat_at = models.DateTimeField(null=True, blank=True)
+    worker_detail = models.TextField(blank=True, help_text="Why the worker is not ready, in its own words")
+
+    objects = InstanceQuerySet.as_manager()
+
+    class Meta:
+        db_table = "instances"
+        ordering = ["-created_at"]
+        permissions = [("terminate_instance", "Can drain and terminate instances")]
+        indexes = [
+            models.Index(fields=["-created_at"], name="instances_newest"),
+            models.Index(
+                fields=["next_attempt_at"], condition=~Q(status__in=sorted(FINAL)), name="instances_due"
+            ),
+            models.Index(fields=["status"], condition=~Q(status__in=sorted(FINAL)), name="instances_live"),
+        ]
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=Status.values), name="instances_status_known"),
+            models.CheckConstraint(
+                condition=Q(status=Status.TERMINATED, terminated_at__isnull=False)
+                | (~Q(status=Status.TERMINATED) & Q(terminated_at__isnull=True)),
+                name="instances_terminated_at",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"instance {str(self.id)[:8]}"
+
+    # --- moves ------------------------------------------------------------------------------------------------
+
+    def move(
+        self, new: Status, *, reason: str, actor: str, at: datetime, lease: uuid.UUID | None = None, **fields: Any
+    ) -> bool:
+        """Move from the state this object was read in to `new`, writing `fields` with it.
+
+        The only way in which a status changes. False: somebody else moved it first, or the lease is lost;
+        nothing was written, and that is normal. Raises ValueError for an edge that does not exist.
+        """
+        old = Status(self.status)
+        if not may_move(old, new):
+            raise ValueError(f"no edge from {old} to {new}")
+        changes = {"status": new, "status_changed_at": at, "status_reason": reason, **fields}
+        mine = Instance.objects.filter(pk=self.pk, status=old)
+        if lease is not None:
+            mine = mine.filter(lock_token=lease)
+        with transaction.atomic():
+            if mine.update(**changes) != 1:
+                return False
+            self.transitions.create(from_status=old, to_status=new, reason=reason, actor=actor, at=at)
+        for name, value in changes.items():
+            setattr(self, name, value)
+        return True
+
+    # --- the lease ----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def lease(cls, instance_id: uuid.UUID, *, now: datetime, seconds: float) -> Instance | None:
+        """Take the instance for `seconds`. None: it is gone, or somebody else works on it."""
+        token = uuid.uuid4()
+        free = Q(lock_expires_at__isnull=True) | Q(lock_expires_at__lte=now)
+        taken = cls.objects.live().filter(free, pk=instance_id)
+        if taken.update(lock_token=token, lock_expires_at=now + timedelta(seconds=seconds)) != 1:
+            return None
+        return cls.objects.select_related(
+            "provider", "zone__region", "instance_type", "deployment__model", "deployment__request"
+        ).filter(pk=instance_id, lock_token=token).first()
+
+    def write(self, **fields: Any) -> None:
+        """Write under the lease. Raises LeaseLost if it is no longer ours."""
+        if Instance.objects.filter(pk=self.pk, lock_token=self.lock_token).update(**fields) != 1:
+            raise LeaseLost(str(self.pk))
+        for name, value in fields.items():
+            setattr(self, name, value)
+
+    def release(self, **fields: Any) -> None:
+        """End the lease, writing `fields` with it. A lease that is lost already needs no releasing."""
+        Instance.objects.filter(pk=self.pk, lock_token=self.lock_token).update(
+            lock_token=None, lock_expires_at=None, **fields
+        )

@@ -1,0 +1,181 @@
+"""All settings of the control plane, each read from the environment. `.env.example` says what each means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import environ
+
+from inventiv.embedded import defaults
+from routing.discovery import timing
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+# --- where things are -------------------------------------------------------------------------------------------
+
+# State of the laptop's stack: embedded servers' data, generated secrets, logs, the mock provider's machines.
+INVENTIV_HOME = Path(env.str("INVENTIV_HOME", default=str(BASE_DIR / ".inventiv"))).resolve()
+
+# Unset: the embedded servers of INVENTIV_HOME. Nothing else in the code knows the difference.
+DATABASE_URL = env.str("DATABASE_URL", default="") or defaults.database_url(INVENTIV_HOME)
+REDIS_URL = env.str("REDIS_URL", default="") or defaults.redis_url(INVENTIV_HOME)
+
+API_HOST = env.str("API_HOST", default="127.0.0.1")
+API_PORT = env.int("API_PORT", default=8003)
+ROUTER_HOST = env.str("ROUTER_HOST", default="127.0.0.1")
+ROUTER_PORT = env.int("ROUTER_PORT", default=8080)
+
+# The addresses under which a worker's machine reaches us.
+CONTROL_PLANE_URL = env.str("CONTROL_PLANE_URL", default=f"http://127.0.0.1:{API_PORT}")
+ROUTER_URL = env.str("ROUTER_URL", default=f"http://127.0.0.1:{ROUTER_PORT}")
+
+# --- secrets ----------------------------------------------------------------------------------------------------
+
+SECRET_KEY = env.str("SECRET_KEY", default="") or defaults.secret(INVENTIV_HOME, "SECRET_KEY")
+ENCRYPTION_KEYS = env.list("ENCRYPTION_KEYS", default=[]) or [defaults.secret(INVENTIV_HOME, "ENCRYPTION_KEYS")]
+
+# --- Django -----------------------------------------------------------------------------------------------------
+
+DEBUG = env.bool("DEBUG", default=False)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+INSTALLED_APPS = [
+    "inventiv",
+    "inventiv.accounts",
+    "catalog",
+    "routing",
+    "fleet",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "inventiv.urls"
+WSGI_APPLICATION = "inventiv.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {
+    "default": env.db_url_config(DATABASE_URL)
+    | {
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
+    }
+}
+DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = 3
+
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["inventiv.accounts.backends.RoleBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+STATIC_URL = "/static/"
+STATIC_ROOT = Path(env.str("STATIC_ROOT", default=str(INVENTIV_HOME / "static")))
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+
+# --- REST API ---------------------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "routing.api.authentication.ApiKeyAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["inventiv.api.permissions.RolePermission"],
+    "DEFAULT_PAGINATION_CLASS": "inventiv.api.pagination.Pages",
+    "DEFAULT_FILTER_BACKENDS": [
+        "django_filters.rest_framework.DjangoFilterBackend",
+        "rest_framework.filters.OrderingFilter",
+    ],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "EXCEPTION_HANDLER": "inventiv.api.problems.problem_response",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Inventiv",
+    "DESCRIPTION": "A control plane for GPU machines that serve large language models.",
+    "VERSION": "0.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+
+# --- orchestrator -----------------------------------------------------------------------------------------------
+
+# A step of an instance's life makes a few provider calls. time limit < lease < visibility timeout (docs/reliability).
+LEASE_SECONDS = env.int("LEASE_SECONDS", default=90)
+STEP_TIME_LIMIT = env.int("STEP_TIME_LIMIT", default=75)
+ORCHESTRATOR_CONCURRENCY = env.int("ORCHESTRATOR_CONCURRENCY", default=2)
+WAKE_EVERY = env.float("WAKE_EVERY", default=2.0)  # seconds between two looks for unmet intents and heartbeats
+REBUILD_INDEX_EVERY = env.float("REBUILD_INDEX_EVERY", default=30.0)
+
+# Seconds.
+PROVISIONING_DEADLINE = env.int("PROVISIONING_DEADLINE", default=15 * 60)
+BOOT_DEADLINE = env.int("BOOT_DEADLINE", default=20 * 60)
+DRAIN_TIMEOUT = env.int("DRAIN_TIMEOUT", default=120)
+DESTROY_ALARM_AFTER = env.int("DESTROY_ALARM_AFTER", default=15 * 60)
+HEARTBEAT_INTERVAL = env.float("HEARTBEAT_INTERVAL", default=timing.HEARTBEAT_INTERVAL)
+HEARTBEAT_STALE_AFTER = env.float("HEARTBEAT_STALE_AFTER", default=timing.HEARTBEAT_STALE_AFTER)
+HEARTBEAT_LOST_AFTER = env.float("HEARTBEAT_LOST_AFTER", default=60.0)
+AGENT_POWEROFF_AFTER = env.int("AGENT_POWEROFF_AFTER", default=3600)
+
+# A wave of silence: so many instances at once, and so large a share of the fleet, is our own fault first.
+SILENCE_WAVE_COUNT = env.int("SILENCE_WAVE_COUNT", default=3)
+SILENCE_WAVE_SHARE = env.float("SILENCE_WAVE_SHARE", default=0.5)
+
+# --- providers --------------------------------------------------------------------------------------------------
+
+ENABLED_PROVIDERS = env.list("ENABLED_PROVIDERS", default=["mock"])
+MOCK_HOME = Path(env.str("MOCK_HOME", default=str(INVENTIV_HOME / "mock"))).resolve()
+
+# --- logs -------------------------------------------------------------------------------------------------------
+
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+}

@@ -1,0 +1,94 @@
+"""What lies in Redis, as frozen values. One class per kind of record, with its way into and out of a hash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Hash `instance:{id}`, as the control plane writes it: address and status, never load or heartbeat.
+
+    Beside these fields the hash holds what others write:
+    `current_load`    requests in flight (the router adds and subtracts; a heartbeat sets the truth)
+    `worker_load`     the load that the worker last reported
+    `last_heartbeat`  when, seconds since the epoch by Redis' own clock (TIME)
+    `ready`           "1" while the worker says that its engine is healthy, else "0"
+    """
+
+    instance_id: str
+    model_id: str
+    ip: str
+    port: int
+    status: str  # fleet.states.Status; only READY is routed
+    api_key: str  # of the worker; sealed (see sealing.py)
+    agent_token_sha256: str  # hex; what a heartbeat's bearer token must hash to; "" before registration
+
+    def to_hash(self) -> dict[str, str]:
+        return {name: str(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_hash(cls, raw: Mapping[str, str]) -> Self:
+        return cls(
+            instance_id=raw["instance_id"],
+            model_id=raw["model_id"],
+            ip=raw["ip"],
+            port=int(raw["port"]),
+            status=raw["status"],
+            api_key=raw["api_key"],
+            agent_token_sha256=raw["agent_token_sha256"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What the router has heard from a worker."""
+
+    instance_id: str
+    last_heartbeat: float  # seconds since the epoch
+    ready: bool
+    worker_load: int
+    current_load: int
+    detail: str = ""  # why the worker is not ready, in its own words
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A value of the hash `catalog:models`."""
+
+    model_id: str
+    name: str
+    context_length: int
+    created: int  # Unix seconds, as /v1/models shows it
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, raw: str | bytes) -> Self:
+        return cls(**json.loads(raw))
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKey:
+    """Hash `apikey:{sha256}`: a key that may use the router. Its name in Redis is the hash of the key itself."""
+
+    sha256: str  # hex
+    key_id: str
+    name: str
+    expires_at: float  # Unix seconds; 0 = never
+
+    def to_hash(self) -> dict[str, str]:
+        return {name: str(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_hash(cls, raw: Mapping[str, str]) -> Self:
+        return cls(
+            sha256=raw["sha256"],
+            key_id=raw["key_id"],
+            name=raw["name"],
+            expires_at=float(raw["expires_at"]),
+        )
