@@ -35,8 +35,8 @@ class Attempt(models.Model):
     outcome = models.CharField(max_length=20, choices=Outcome.choices, default=Outcome.OPEN)
     error_code = models.CharField(max_length=50, blank=True, help_text="The provider error's code")
     detail = models.TextField(blank=True, help_text="What the provider said")
-    # Set when the answer to the create was lost: when it may be settled that nothing was made.
-    unclear_since = models.DateTimeField(null=True, blank=True)
+    # Committed before each create: with no server_id, somebody asked and the answer is not known.
+    asked_at = models.DateTimeField(null=True, blank=True)
 
     server_id = models.CharField(max_length=255, blank=True, help_text="The machine's id at the provider")
     volume_ids = models.JSONField(default=list)

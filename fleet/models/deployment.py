@@ -34,9 +34,7 @@ class DeploymentRequest(models.Model):
         db_table = "deployment_requests"
         ordering = ["-created_at"]
         constraints = [
-            models.UniqueConstraint(
-                fields=["requested_by", "idempotency_key"], name="deployment_requests_rent_once"
-            ),
+            models.UniqueConstraint(fields=["requested_by", "idempotency_key"], name="deployment_requests_rent_once"),
             models.CheckConstraint(condition=models.Q(replicas__gte=1), name="deployment_requests_replicas"),
         ]
 

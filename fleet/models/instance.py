@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Now
 
 from catalog.models import InstanceType, Provider, Zone
@@ -68,6 +68,7 @@ class Instance(models.Model):
     agent_token_sha256 = models.CharField(max_length=64, blank=True)
     registered_at = models.DateTimeField(null=True, blank=True)
     last_heartbeat_at = models.DateTimeField(null=True, blank=True)
+    worker_ready = models.BooleanField(default=False, help_text="The worker's own last word")
     worker_detail = models.TextField(blank=True, help_text="Why the worker is not ready, in its own words")
 
     objects = InstanceQuerySet.as_manager()
@@ -78,9 +79,7 @@ class Instance(models.Model):
         permissions = [("terminate_instance", "Can drain and terminate instances")]
         indexes = [
             models.Index(fields=["-created_at"], name="instances_newest"),
-            models.Index(
-                fields=["next_attempt_at"], condition=~Q(status__in=sorted(FINAL)), name="instances_due"
-            ),
+            models.Index(fields=["next_attempt_at"], condition=~Q(status__in=sorted(FINAL)), name="instances_due"),
             models.Index(fields=["status"], condition=~Q(status__in=sorted(FINAL)), name="instances_live"),
         ]
         constraints = [
@@ -89,6 +88,11 @@ class Instance(models.Model):
                 condition=Q(status=Status.TERMINATED, terminated_at__isnull=False)
                 | (~Q(status=Status.TERMINATED) & Q(terminated_at__isnull=True)),
                 name="instances_terminated_at",
+            ),
+            # Nothing on its way up or down is ever forgotten: its next step has a time.
+            models.CheckConstraint(
+                condition=Q(status__in=[Status.READY, Status.TERMINATED]) | Q(next_attempt_at__isnull=False),
+                name="instances_always_due",
             ),
         ]
 
@@ -130,9 +134,18 @@ class Instance(models.Model):
         taken = cls.objects.live().filter(free, pk=instance_id)
         if taken.update(lock_token=token, lock_expires_at=now + timedelta(seconds=seconds)) != 1:
             return None
-        return cls.objects.select_related(
-            "provider", "zone__region", "instance_type", "deployment__model", "deployment__request"
-        ).filter(pk=instance_id, lock_token=token).first()
+        return (
+            cls.objects.select_related(
+                "provider", "zone__region", "instance_type", "deployment__model", "deployment__request"
+            )
+            .filter(pk=instance_id, lock_token=token)
+            .first()
+        )
+
+    def confirm_lease(self) -> None:
+        """Raises LeaseLost if the lease is no longer ours: for the moment before a provider is asked."""
+        if not Instance.objects.filter(pk=self.pk, lock_token=self.lock_token).exists():
+            raise LeaseLost(str(self.pk))
 
     def write(self, **fields: Any) -> None:
         """Write under the lease. Raises LeaseLost if it is no longer ours."""
@@ -141,8 +154,18 @@ class Instance(models.Model):
         for name, value in fields.items():
             setattr(self, name, value)
 
-    def release(self, **fields: Any) -> None:
-        """End the lease, writing `fields` with it. A lease that is lost already needs no releasing."""
+    def release(self, *, due: datetime | None, **fields: Any) -> None:
+        """End the lease; the next step is due at `due`. A lease that is lost already needs no releasing.
+
+        An intent that came in meanwhile has set a time of its own, and keeps it.
+        """
+        as_we_know_it = Q(next_attempt_at=self.next_attempt_at) if self.next_attempt_at else Q(next_attempt_at=None)
         Instance.objects.filter(pk=self.pk, lock_token=self.lock_token).update(
-            lock_token=None, lock_expires_at=None, **fields
+            lock_token=None,
+            lock_expires_at=None,
+            next_attempt_at=Case(
+                When(as_we_know_it, then=Value(due, output_field=models.DateTimeField())),
+                default=F("next_attempt_at"),
+            ),
+            **fields,
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Protocol
 
@@ -128,6 +128,10 @@ class SshKeySpec:
 
 class Provider(Protocol):
     """A cloud. Every method may raise any `ProviderError`; none blocks longer than its HTTP time-outs."""
+
+    @property
+    def listing_lag(self) -> timedelta:
+        """For how long a new server may be missing from listings: an unclear create is not settled before."""
 
     def list_offers(self, location: Location) -> Sequence[MachineOffer]: ...
 

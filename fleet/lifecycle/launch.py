@@ -1,0 +1,195 @@
+"""PROVISIONING: walk the plan's offers until a machine runs.
+
+The order is what keeps money safe: the attempt is committed before the provider is asked, the machine carries the
+attempt's id, its ids are committed before power-on, and an unclear create is settled before another offer is tried.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from django.db import transaction
+
+from catalog.placement import Plan, RankedOffer
+from fleet import placing
+from fleet.lifecycle import index, termination, user_data
+from fleet.lifecycle.attempts import close, live_attempt, location_of, remember
+from fleet.lifecycle.failing import fail
+from fleet.lifecycle.world import ORCHESTRATOR, World
+from fleet.models import Attempt, Instance
+from fleet.providers.base import (
+    ABSENT,
+    AmbiguousOutcome,
+    AuthError,
+    CapacityError,
+    Destruction,
+    InvalidSpec,
+    Provider,
+    ProviderError,
+    QuotaError,
+    ServerSpec,
+    ServerState,
+    ServerView,
+)
+from fleet.states import Status, deadline
+
+log = logging.getLogger(__name__)
+
+_POLL = timedelta(seconds=1)
+_GRACE_OF_A_NEW_MACHINE = timedelta(minutes=2)  # how long "not found" after a create means "not yet visible"
+
+
+def step(instance: Instance, world: World) -> datetime | None:
+    if instance.termination_requested_at is not None:
+        return termination.begin(instance, world)
+    limit = deadline(Status.PROVISIONING)
+    if limit and world.now() > instance.status_changed_at + limit:
+        return fail(instance, world, f"no running machine within {limit}; last: {instance.last_error or 'no error'}")
+    attempt = live_attempt(instance) or _next_attempt(instance, world)
+    if attempt is None:
+        return fail(instance, world, _no_offer_left(instance))
+    if attempt.error_code:
+        return _clear_away(instance, attempt, world)
+    provider = world.provider(instance.provider.name)
+    try:
+        return _bring_up(instance, attempt, provider, world)
+    except (CapacityError, QuotaError) as error:
+        return _reject(instance, attempt, error, world)
+    except (AuthError, InvalidSpec) as error:
+        _reject(instance, attempt, error, world)
+        return fail(instance, world, f"the provider refused ({error.code}): {error}")
+
+
+def _bring_up(instance: Instance, attempt: Attempt, provider: Provider, world: World) -> datetime | None:
+    view = _machine(instance, attempt, provider, world)
+    if view is None:
+        return world.now() + _POLL
+    if view.state is ServerState.STOPPED:
+        provider.configure(view.handle, user_data.of(instance, attempt))
+        provider.start(view.handle)
+        seen = provider.get(view.handle)
+        view = view if seen is ABSENT else seen
+    if view.state is not ServerState.RUNNING or view.ip_address is None:
+        return world.now() + _POLL
+    now = world.now()
+    moved = instance.move(
+        Status.BOOTING,
+        reason=f"{instance.instance_type.name} runs in {instance.zone.name} at {view.ip_address}",
+        actor=ORCHESTRATOR,
+        at=now,
+        lease=instance.lock_token,
+        ip_address=view.ip_address,
+    )
+    if moved:
+        index.publish(instance, world)
+    return now
+
+
+def _machine(instance: Instance, attempt: Attempt, provider: Provider, world: World) -> ServerView | None:
+    """The attempt's machine, made if it is not there; None while that is not clear."""
+    if attempt.server_id:
+        return _look_again(instance, attempt, provider, world)
+    location = location_of(attempt)
+    if attempt.asked_at is not None:
+        # Asked before, and the answer was lost with the caller or on the way. Settle that first.
+        view = provider.find_attempt(str(attempt.pk), location)
+        if view is not None:
+            return remember(instance, attempt, view)
+        if world.now() < attempt.asked_at + provider.listing_lag:
+            return None
+    instance.confirm_lease()
+    Attempt.objects.filter(pk=attempt.pk).update(asked_at=world.now())
+    try:
+        view = provider.ensure_server(_spec(instance, attempt))
+    except AmbiguousOutcome as error:
+        log.warning("%s: unclear whether a machine was made, settling: %s", instance, error)
+        Attempt.objects.filter(pk=attempt.pk).update(asked_at=world.now(), detail=str(error))
+        return None
+    return remember(instance, attempt, view)
+
+
+def _look_again(instance: Instance, attempt: Attempt, provider: Provider, world: World) -> ServerView | None:
+    seen = provider.get(attempt.handle(location_of(attempt)))
+    if seen is not ABSENT:
+        return seen
+    if world.now() > attempt.started_at + _GRACE_OF_A_NEW_MACHINE:
+        close(instance, attempt, world, code="vanished", detail="the provider no longer knows the machine")
+    return None
+
+
+def _spec(instance: Instance, attempt: Attempt) -> ServerSpec:
+    return ServerSpec(
+        attempt_id=str(attempt.pk),
+        instance_id=str(instance.pk),
+        location=location_of(attempt),
+        instance_type=attempt.instance_type.name,
+        root_volume_gb=user_data.root_volume_gb(instance),
+        user_data=user_data.of(instance, attempt),
+    )
+
+
+# --- walking the offers -------------------------------------------------------------------------------------------
+
+
+def _next_attempt(instance: Instance, world: World) -> Attempt | None:
+    tried = list(instance.attempts.select_related("instance_type__provider", "zone").order_by("ordinal"))
+    for ranked in Plan.from_json(instance.deployment.request.plan).ranked:
+        if not _ruled_out(ranked, tried):
+            return _open(instance, ranked, ordinal=len(tried) + 1, world=world)
+    return None
+
+
+def _ruled_out(ranked: RankedOffer, tried: list[Attempt]) -> bool:
+    offer = ranked.offer
+    for attempt in tried:
+        if (attempt.instance_type.provider.name, attempt.instance_type.name) != (offer.provider, offer.instance_type):
+            continue
+        # A quota counts the type in the whole account, a stockout only in its zone.
+        if attempt.zone.name == offer.zone or attempt.error_code == QuotaError.code:
+            return True
+    return False
+
+
+def _open(instance: Instance, ranked: RankedOffer, *, ordinal: int, world: World) -> Attempt:
+    columns = placing.columns(ranked)
+    with transaction.atomic():
+        instance.write(provider_instance_id=None, **columns)
+        attempt = Attempt(
+            instance=instance,
+            ordinal=ordinal,
+            instance_type=instance.instance_type,
+            zone=instance.zone,
+            price_per_hour=instance.price_per_hour,
+            currency=instance.currency,
+            started_at=world.now(),
+        )
+        attempt.bootstrap_sha256 = user_data.bootstrap_sha256(attempt)
+        attempt.save(force_insert=True)
+    return attempt
+
+
+def _reject(instance: Instance, attempt: Attempt, error: ProviderError, world: World) -> datetime:
+    log.warning("%s: offer rejected (%s): %s", instance, error.code, error)
+    if not attempt.server_id:
+        close(instance, attempt, world, code=error.code, detail=str(error))
+        return world.now()
+    # Refused at power-on: the machine exists, stopped. It goes before another offer is tried.
+    attempt.error_code, attempt.detail = error.code, str(error)
+    attempt.save(update_fields=["error_code", "detail"])
+    return world.now()
+
+
+def _clear_away(instance: Instance, attempt: Attempt, world: World) -> datetime:
+    result = world.provider(instance.provider.name).destroy_step(attempt.handle(location_of(attempt)))
+    if result is Destruction.GONE:
+        close(instance, attempt, world, code=attempt.error_code, detail=attempt.detail)
+    return world.now() + (timedelta(0) if result is Destruction.GONE else _POLL)
+
+
+def _no_offer_left(instance: Instance) -> str:
+    refusals = [
+        f"{attempt.instance_type.name} in {attempt.zone.name}: {attempt.error_code}"
+        for attempt in instance.attempts.select_related("instance_type", "zone").order_by("ordinal")
+    ]
+    return "every offer of the plan was refused (" + "; ".join(refusals) + ")"

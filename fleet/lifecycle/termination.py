@@ -1,0 +1,115 @@
+"""DRAINING and FAILED: let what runs end, destroy the machine, and believe only the provider that it is gone."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+import redis
+from django.conf import settings
+
+from fleet.lifecycle import index
+from fleet.lifecycle.attempts import live_attempt, location_of, remember
+from fleet.lifecycle.world import ORCHESTRATOR, World
+from fleet.models import Attempt, Instance, Outcome
+from fleet.providers.base import Destruction, Handle, Provider
+from fleet.states import Status
+
+log = logging.getLogger(__name__)
+
+_POLL = timedelta(seconds=1)
+# A heartbeat that comes this long after the drain began has seen every request that was routed before it.
+_SETTLING = timedelta(seconds=2)
+
+
+def begin(instance: Instance, world: World) -> datetime:
+    """From the intent to DRAINING. Routing stops before anything is destroyed."""
+    now = world.now()
+    moved = instance.move(
+        Status.DRAINING,
+        reason=instance.termination_reason or "termination requested",
+        actor=instance.termination_actor or ORCHESTRATOR,
+        at=now,
+        lease=instance.lock_token,
+        next_attempt_at=now,
+        # Only a worker that took requests has something to finish.
+        drain=instance.drain and instance.status == Status.READY,
+    )
+    if moved:
+        index.publish(instance, world)
+    return now
+
+
+def step(instance: Instance, world: World) -> datetime | None:
+    if instance.status == Status.DRAINING and not _drained(instance, world):
+        return world.now() + _POLL
+    attempt = live_attempt(instance)
+    if attempt is not None and not _destroyed(instance, attempt, world):
+        _alarm_if_stuck(instance, world)
+        return world.now() + _POLL
+    now = world.now()
+    moved = instance.move(
+        Status.TERMINATED,
+        reason="the provider says that nothing of it remains" if attempt else "no machine was left",
+        actor=ORCHESTRATOR,
+        at=now,
+        lease=instance.lock_token,
+        terminated_at=now,
+        next_attempt_at=None,
+    )
+    if moved:
+        index.withdraw(instance, world)
+    return None
+
+
+def _drained(instance: Instance, world: World) -> bool:
+    if not instance.drain:
+        return True
+    if world.now() > instance.status_changed_at + timedelta(seconds=settings.DRAIN_TIMEOUT):
+        log.warning("%s: still busy after %s s, ending it anyway", instance, settings.DRAIN_TIMEOUT)
+        return True
+    try:
+        # Published anew each time: Redis may have been away, or flushed, when the drain began.
+        index.publish_or_raise(instance, world)
+        pulse = world.publisher.pulses([str(instance.pk)]).get(str(instance.pk))
+    except redis.RedisError as error:
+        log.warning("%s: can't see whether it is drained: %s", instance, error)
+        return False
+    if pulse is None:
+        return False
+    settled_at = (instance.status_changed_at + _SETTLING).timestamp()
+    return pulse.last_heartbeat >= settled_at and pulse.worker_load == 0 and pulse.current_load == 0
+
+
+def _destroyed(instance: Instance, attempt: Attempt, world: World) -> bool:
+    """Take the next step; True once the provider has said that nothing of the attempt exists."""
+    provider = world.provider(attempt.instance_type.provider.name)
+    handle = _handle(instance, attempt, provider)
+    if handle is None:
+        lag_is_over = attempt.asked_at is None or world.now() >= attempt.asked_at + provider.listing_lag
+        if lag_is_over:
+            _close(attempt, Outcome.REJECTED, world)
+        return lag_is_over
+    if provider.destroy_step(handle) is not Destruction.GONE:
+        return False
+    _close(attempt, Outcome.DESTROYED, world)
+    return True
+
+
+def _handle(instance: Instance, attempt: Attempt, provider: Provider) -> Handle | None:
+    """Where the machine is. One whose create was never answered is looked for by its tag."""
+    if attempt.server_id:
+        return attempt.handle(location_of(attempt))
+    view = provider.find_attempt(str(attempt.pk), location_of(attempt))
+    return None if view is None else remember(instance, attempt, view).handle
+
+
+def _close(attempt: Attempt, outcome: Outcome, world: World) -> None:
+    attempt.outcome, attempt.ended_at = outcome, world.now()
+    attempt.save(update_fields=["outcome", "ended_at"])
+
+
+def _alarm_if_stuck(instance: Instance, world: World) -> None:
+    limit = timedelta(seconds=settings.DESTROY_ALARM_AFTER)
+    if world.now() > instance.status_changed_at + limit:
+        log.error("ALARM %s: its machine is still not gone after %s, and may bill", instance, limit)

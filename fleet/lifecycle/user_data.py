@@ -1,0 +1,42 @@
+"""What an instance's machine is told at its first boot."""
+
+from __future__ import annotations
+
+import math
+
+from django.conf import settings
+
+from fleet import worker_keys
+from fleet.agent import cloud_init
+from fleet.models import Attempt, Instance
+
+_SYSTEM_AND_IMAGES_GB = 60  # the OS with its driver, and the engine's container image
+_SPARE = 1.2  # Hugging Face keeps a download beside the file until it is whole
+
+
+def of(instance: Instance, attempt: Attempt) -> str:
+    """cloud-init. The same bytes for the same attempt, always: an AWS create is only idempotent with equal input."""
+    request = instance.deployment.request
+    return cloud_init.render(
+        cloud_init.WorkerConfig(
+            instance_id=str(instance.pk),
+            bootstrap_token=worker_keys.bootstrap_token(attempt.pk),
+            control_plane_url=settings.CONTROL_PLANE_URL,
+            router_url=settings.ROUTER_URL,
+            heartbeat_interval=settings.HEARTBEAT_INTERVAL,
+            poweroff_after=settings.AGENT_POWEROFF_AFTER,
+            model_id=instance.deployment.model.model_id,
+            port=instance.port,
+            tensor_parallel_size=instance.gpu_profile["tensor_parallel_size"],
+            max_model_len=request.context_length,
+        )
+    )
+
+
+def bootstrap_sha256(attempt: Attempt) -> str:
+    return worker_keys.sha256(worker_keys.bootstrap_token(attempt.pk))
+
+
+def root_volume_gb(instance: Instance) -> int:
+    """Room for the system, the engine's image and the model's weights."""
+    return _SYSTEM_AND_IMAGES_GB + math.ceil(instance.gpu_profile["weights_gb"] * _SPARE)

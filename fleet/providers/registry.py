@@ -1,0 +1,27 @@
+"""Which providers there are: one line each, `module:function` of what builds the driver.
+
+Imported at first use, so that a process that asks no cloud does not carry its SDK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import cast
+
+from fleet.providers.base import Provider
+
+DRIVERS = {
+    "mock": "fleet.providers.mock:build",
+}
+
+
+@cache
+def provider(name: str) -> Provider:
+    """The driver of a provider. Raises LookupError for one that has none."""
+    if name not in DRIVERS:
+        raise LookupError(f"no driver for the provider {name!r}; there are: {', '.join(sorted(DRIVERS))}")
+    module, _, function = DRIVERS[name].partition(":")
+    build = cast(Callable[[], Provider], getattr(import_module(module), function))
+    return build()

@@ -1,0 +1,3 @@
+from tests.fleet.stage import stage
+
+__all__ = ["stage"]

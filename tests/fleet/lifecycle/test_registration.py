@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+
+from fleet import worker_keys
+from fleet.lifecycle import registration
+from fleet.lifecycle.registration import BootstrapRefused
+from fleet.models import Instance
+from tests.fleet.stage import AGENT_TOKEN, Stage
+
+
+def exchange(stage: Stage, instance: Instance, *, token: str | None = None, agent_token: str = AGENT_TOKEN) -> str:
+    if token is None:
+        token = worker_keys.bootstrap_token(instance.attempts.latest("ordinal").pk)
+    return registration.exchange(
+        instance_id=instance.pk,
+        bootstrap_token=token,
+        agent_token=agent_token,
+        now=stage.clock(),
+        world=stage.world,
+    )
+
+
+@pytest.fixture
+def booting(stage: Stage) -> Instance:
+    return stage.step(stage.deploy())
+
+
+def test_the_token_is_traded_for_the_engines_key(stage: Stage, booting: Instance) -> None:
+    key = exchange(stage, booting)
+
+    booting.refresh_from_db()
+    assert worker_keys.open_engine_key(str(booting.api_key)) == key
+    assert key not in str(booting.api_key)
+    assert booting.agent_token_sha256 == worker_keys.sha256(AGENT_TOKEN)
+
+
+def test_a_repetition_by_the_same_agent_is_answered_again(stage: Stage, booting: Instance) -> None:
+    assert exchange(stage, booting) == exchange(stage, booting)
+
+
+def test_a_second_exchange_by_somebody_else_is_refused_and_alarms(
+    stage: Stage, booting: Instance, caplog: pytest.LogCaptureFixture
+) -> None:
+    exchange(stage, booting)
+
+    with pytest.raises(BootstrapRefused, match="used before"):
+        exchange(stage, booting, agent_token="another-agent-token-of-32-characters")
+
+    assert "ALARM" in caplog.text
+
+
+def test_a_wrong_token_is_refused(stage: Stage, booting: Instance) -> None:
+    with pytest.raises(BootstrapRefused):
+        exchange(stage, booting, token="0" * 64)
+
+
+def test_the_token_of_another_instance_is_refused(stage: Stage, booting: Instance) -> None:
+    other = stage.step(stage.deploy())
+
+    with pytest.raises(BootstrapRefused):
+        exchange(stage, booting, token=worker_keys.bootstrap_token(other.attempts.get().pk))
+
+
+def test_an_old_token_is_refused(stage: Stage, booting: Instance) -> None:
+    stage.clock.forward(minutes=21)
+
+    with pytest.raises(BootstrapRefused, match="expired"):
+        exchange(stage, booting)
+
+
+def test_a_short_agent_token_is_refused(stage: Stage, booting: Instance) -> None:
+    with pytest.raises(BootstrapRefused, match="too short"):
+        exchange(stage, booting, agent_token="short")
