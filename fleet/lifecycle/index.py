@@ -1,4 +1,4 @@
-"""The discovery index, as the control plane writes it: a projection of the instances that can be rebuilt at any time."""
+"""The discovery index, as the control plane writes it: a projection that can be rebuilt at any time."""
 
 from __future__ import annotations
 

@@ -39,4 +39,5 @@ def bootstrap_sha256(attempt: Attempt) -> str:
 
 def root_volume_gb(instance: Instance) -> int:
     """Room for the system, the engine's image and the model's weights."""
-    return _SYSTEM_AND_IMAGES_GB + math.ceil(instance.gpu_profile["weights_gb"] * _SPARE)
+    weights_gb: float = instance.gpu_profile["weights_gb"]
+    return _SYSTEM_AND_IMAGES_GB + math.ceil(weights_gb * _SPARE)

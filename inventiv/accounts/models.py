@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.db import models
@@ -29,14 +29,14 @@ class User(AbstractBaseUser):
     password = models.CharField(max_length=255, db_column="password_hash")
     # The schema's default is "admin"; what we write ourselves starts with the least.
     role = models.CharField(max_length=50, choices=Role.choices, default=Role.VIEWER, db_default=Role.ADMIN)
-    is_active = models.BooleanField(default=True, db_default=True)
+    is_active = models.BooleanField(default=True, db_default=True)  # type: ignore[misc]  # the stubs: a plain ClassVar
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     objects = UserManager()
 
     USERNAME_FIELD = "email"
     EMAIL_FIELD = "email"
-    REQUIRED_FIELDS: list[str] = []
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
 
     class Meta:
         db_table = "users"

