@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from django.conf import settings
+
 from fleet.lifecycle import index, termination
 from fleet.lifecycle.attempts import live_attempt, location_of
 from fleet.lifecycle.failing import fail
@@ -36,13 +38,15 @@ def step(instance: Instance, world: World) -> datetime | None:
 
 
 def check_ready(instance: Instance, world: World) -> datetime | None:
-    """READY: asked for when an end is requested, or when the worker has fallen silent."""
+    """READY: due when an end is requested, or while the worker is silent."""
     if instance.termination_requested_at is not None:
         return termination.begin(instance, world)
     trouble = _machine_trouble(instance, world)
     if trouble:
         return fail(instance, world, trouble)
-    return None
+    stale_since = world.now() - timedelta(seconds=settings.HEARTBEAT_STALE_AFTER)
+    silent = instance.last_heartbeat_at is None or instance.last_heartbeat_at < stale_since
+    return world.now() + _POLL if silent else None
 
 
 def boot_deadline(instance: Instance) -> timedelta:

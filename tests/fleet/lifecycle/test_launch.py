@@ -175,18 +175,6 @@ def test_an_orchestrator_that_died_after_the_create_finds_its_machine_again(stag
     assert stage.cloud.created == ["srv-1"]
 
 
-def test_a_worker_that_lost_its_lease_does_not_ask_the_provider(stage: Stage) -> None:
-    instance = stage.deploy()
-    Instance.lease(instance.pk, now=stage.clock(), seconds=90)
-    slow = Instance.objects.get(pk=instance.pk)
-    stage.clock.forward(seconds=91)
-    stage.step(instance)
-
-    slow.release(due=None)
-
-    assert Instance.objects.get(pk=instance.pk).next_attempt_at is not None
-
-
 def test_it_gives_up_when_no_machine_runs_in_time(stage: Stage) -> None:
     stage.cloud.fail_next("start", *[Unavailable("no route")] * 50)
     instance = stage.step(stage.deploy())
