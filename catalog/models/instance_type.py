@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import uuid
 
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
+from catalog import currency
 from catalog.models.provider import Provider, Zone
 
 
@@ -13,9 +16,11 @@ class InstanceType(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="instance_types")
     name = models.CharField(max_length=50, help_text="The provider's name, e.g. H100-1-80G")
-    gpu_name = models.CharField(max_length=50, help_text="e.g. H100-SXM")
-    gpu_count = models.IntegerField()
-    vram_per_gpu_gb = models.IntegerField(verbose_name="VRAM per GPU (GB)")
+    gpu_name = models.CharField(max_length=50, verbose_name="GPU", help_text="e.g. H100-SXM")
+    gpu_count = models.IntegerField(verbose_name="GPUs", validators=[MinValueValidator(1), MaxValueValidator(1024)])
+    vram_per_gpu_gb = models.IntegerField(
+        verbose_name="VRAM per GPU (GB)", validators=[MinValueValidator(1)], help_text="As on the vendor's label"
+    )
     is_active = models.BooleanField(default=True, db_default=True, help_text="Whether new machines may be of this type")
 
     class Meta:
@@ -42,14 +47,22 @@ class Stock(models.TextChoices):
     UNKNOWN = "unknown", "Unknown"
 
 
+def validate_currency(value: str) -> None:
+    if not currency.is_known(value):
+        known = ", ".join(currency.UNITS_PER_REFERENCE)
+        raise ValidationError(
+            f"“%(value)s” is not among the currencies that offers are compared in: {known}.", params={"value": value}
+        )
+
+
 class InstanceAvailability(models.Model):
     """An offer: an instance type in a zone, at a price, with its stock."""
 
     pk = models.CompositePrimaryKey("instance_type_id", "zone_id")
     instance_type = models.ForeignKey(InstanceType, on_delete=models.CASCADE, related_name="availabilities")
     zone = models.ForeignKey(Zone, on_delete=models.CASCADE, related_name="availabilities")
-    price_per_hour = models.DecimalField(max_digits=12, decimal_places=6)
-    currency = models.CharField(max_length=3, help_text="ISO 4217")
+    price_per_hour = models.DecimalField(max_digits=12, decimal_places=6, validators=[MinValueValidator(0)])
+    currency = models.CharField(max_length=3, validators=[validate_currency], help_text="ISO 4217")
     stock = models.CharField(max_length=20, choices=Stock.choices, default=Stock.UNKNOWN, db_default=Stock.UNKNOWN)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -62,4 +75,8 @@ class InstanceAvailability(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.instance_type_id} in {self.zone_id}"
+        return f"{self.instance_type} in {self.zone}"
+
+    def clean(self) -> None:
+        if self.zone.region.provider_id != self.instance_type.provider_id:
+            raise ValidationError({"zone": "This zone is another provider's than the instance type."})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 
 
@@ -18,31 +19,50 @@ class Precision(models.TextChoices):
     INT4 = "int4", "INT4 (AWQ, GPTQ)"
 
 
+# It becomes an argument of the engine, a part of Redis keys and of URLs.
+validate_model_id = RegexValidator(
+    r"\A[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?\Z",
+    'A model id is a name or "organisation/name", of letters, digits, ".", "_" and "-".',
+)
+AT_LEAST_ONE = [MinValueValidator(1)]
+
+
 class LlmModel(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=255, help_text='For people: "Llama 3.1 8B Instruct"')
     model_id = models.CharField(
-        max_length=255, unique=True, help_text='The Hugging Face id: "meta-llama/Llama-3.1-8B-Instruct"'
+        max_length=255,
+        unique=True,
+        validators=[validate_model_id],
+        help_text='The Hugging Face id: "meta-llama/Llama-3.1-8B-Instruct"',
     )
     required_vram_gb = models.IntegerField(
-        verbose_name="required VRAM (GB)", help_text="The floor: no machine with less in all is offered"
+        verbose_name="required VRAM (GB)",
+        validators=[MinValueValidator(0)],
+        help_text="The floor: no machine with less in all is offered",
     )
     is_active = models.BooleanField(default=True, db_default=True, help_text="Whether it may be deployed and called")
-    context_length = models.IntegerField(help_text="Tokens, prompt and answer together")
+    context_length = models.IntegerField(validators=AT_LEAST_ONE, help_text="Tokens, prompt and answer together")
     updated_at = models.DateTimeField(auto_now=True)
 
-    parameters = models.BigIntegerField(help_text="All weights, the inactive experts of a mixture too")
+    parameters = models.BigIntegerField(
+        validators=AT_LEAST_ONE, help_text="All weights, the inactive experts of a mixture too"
+    )
     precision = models.CharField(max_length=10, choices=Precision.choices, default=Precision.BF16)
 
     # The KV cache's shape, from the model's config.json. Null: unknown, only weights and the floor are checked.
-    layers = models.IntegerField(null=True, blank=True, help_text="num_hidden_layers")
+    layers = models.IntegerField(null=True, blank=True, validators=AT_LEAST_ONE, help_text="num_hidden_layers")
     attention_heads = models.IntegerField(
-        null=True, blank=True, help_text="num_attention_heads; a tensor-parallel size must divide it"
+        null=True,
+        blank=True,
+        validators=AT_LEAST_ONE,
+        help_text="num_attention_heads; a tensor-parallel size must divide it",
     )
-    kv_heads = models.IntegerField(null=True, blank=True, help_text="num_key_value_heads")
+    kv_heads = models.IntegerField(null=True, blank=True, validators=AT_LEAST_ONE, help_text="num_key_value_heads")
     head_dim = models.IntegerField(
         null=True,
         blank=True,
+        validators=AT_LEAST_ONE,
         help_text="head_dim. For latent attention (MLA): one KV head of (kv_lora_rank + qk_rope_head_dim) / 2",
     )
 
@@ -54,6 +74,10 @@ class LlmModel(models.Model):
             models.CheckConstraint(condition=models.Q(required_vram_gb__gte=0), name="models_required_vram"),
             models.CheckConstraint(condition=models.Q(context_length__gte=1), name="models_context_length"),
             models.CheckConstraint(condition=models.Q(parameters__gte=1), name="models_parameters"),
+            *(
+                models.CheckConstraint(condition=models.Q(**{f"{field}__gte": 1}), name=f"models_{field}")
+                for field in ("layers", "attention_heads", "kv_heads", "head_dim")
+            ),
             models.CheckConstraint(condition=models.Q(precision__in=Precision.values), name="models_precision"),
         ]
 

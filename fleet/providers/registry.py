@@ -6,9 +6,8 @@ Imported at first use, so that a process that asks no cloud does not carry its S
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from importlib import import_module
-from typing import cast
+from typing import Any, cast
 
 from fleet.providers.base import Provider
 
@@ -17,11 +16,10 @@ DRIVERS = {
 }
 
 
-@cache
-def provider(name: str) -> Provider:
-    """The driver of a provider. Raises LookupError for one that has none."""
+def build(name: str, **options: Any) -> Provider:
+    """The driver of a provider, made with its own options. Raises LookupError for a provider that has none."""
     if name not in DRIVERS:
         raise LookupError(f"no driver for the provider {name!r}; there are: {', '.join(sorted(DRIVERS))}")
     module, _, function = DRIVERS[name].partition(":")
-    build = cast(Callable[[], Provider], getattr(import_module(module), function))
-    return build()
+    factory = cast(Callable[..., Provider], getattr(import_module(module), function))
+    return factory(**options)

@@ -1,0 +1,83 @@
+"""Models, and what they fit on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+
+from catalog import fit, offers, placement
+from catalog.admin import columns
+from catalog.admin.base import CatalogAdmin
+from catalog.models import LlmModel
+from catalog.placement import Limits
+
+
+@admin.register(LlmModel)
+class LlmModelAdmin(CatalogAdmin):
+    list_display = (
+        "name",
+        "model_id",
+        "size",
+        "precision",
+        "weights",
+        "required_vram_gb",
+        "context_length",
+        "is_active",
+        "updated_at",
+    )
+    list_filter = ("is_active", "precision")
+    search_fields = ("name", "model_id")
+    actions = ("activate", "deactivate")
+    readonly_fields = ("weights", "placements", "updated_at")
+    fieldsets = (
+        (None, {"fields": ("name", "model_id", "is_active", "updated_at")}),
+        ("What it needs", {"fields": ("parameters", "precision", "weights", "required_vram_gb", "context_length")}),
+        (
+            "The shape of its KV cache",
+            {
+                "fields": ("layers", "attention_heads", "kv_heads", "head_dim"),
+                "description": "From the model's config.json. Empty: unknown, the cache is not counted.",
+            },
+        ),
+        ("Where it fits", {"fields": ("placements",)}),
+    )
+
+    @admin.display(description="parameters", ordering="parameters")
+    def size(self, model: LlmModel) -> str:
+        return f"{model.parameters / 1e9:.1f} B"
+
+    @admin.display(description="weights (GB)")
+    def weights(self, model: LlmModel) -> str:
+        # The page of a model that is yet to be added has no numbers.
+        return columns.NOTHING if model._state.adding else f"{fit.weights_gb(offers.need(model)):.1f}"
+
+    @admin.display(description="offers, by price")
+    def placements(self, model: LlmModel) -> str:
+        if model._state.adding:
+            return columns.NOTHING
+        need = offers.need(model)
+        plan = placement.plan(need, offers.current_offers(), Limits())
+        return render_to_string("admin/catalog/placements.html", {"need": need, **_rows(plan)})
+
+    @admin.action(description="Allow deploying and calling the selected models", permissions=["change"])
+    def activate(self, request: HttpRequest, chosen: QuerySet[LlmModel]) -> None:
+        self.message_user(request, f"{chosen.update(is_active=True)} made active.")
+
+    @admin.action(description="Forbid deploying and calling the selected models", permissions=["change"])
+    def deactivate(self, request: HttpRequest, chosen: QuerySet[LlmModel]) -> None:
+        self.message_user(request, f"{chosen.update(is_active=False)} made inactive.")
+
+
+def _rows(plan: placement.Plan) -> dict[str, Any]:
+    return {
+        "ranked": [(row, *_price_and_stock(row.offer)) for row in plan.ranked],
+        "rejected": [(row, *_price_and_stock(row.offer)) for row in plan.rejected],
+    }
+
+
+def _price_and_stock(offer: placement.Offer) -> tuple[str, str]:
+    return columns.price(offer.price_per_hour, offer.currency), columns.stock_badge(offer.stock)

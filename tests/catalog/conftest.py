@@ -1,0 +1,3 @@
+from tests.catalog.stage import admin, operator, stage, viewer
+
+__all__ = ["admin", "operator", "stage", "viewer"]
