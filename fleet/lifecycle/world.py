@@ -26,9 +26,14 @@ class World:
 
 
 @cache
+def _driver(name: str) -> Provider:
+    return registry.build(name, **settings.PROVIDER_OPTIONS.get(name, {}))
+
+
+@cache
 def real_world() -> World:
     """The world of a running system. A silent Redis costs a step a second, never a hang."""
     client: redis.Redis = redis.Redis.from_url(
         settings.REDIS_URL, decode_responses=True, socket_timeout=1, socket_connect_timeout=1
     )
-    return World(now=timezone.now, provider=registry.provider, publisher=Publisher(client))
+    return World(now=timezone.now, provider=_driver, publisher=Publisher(client))

@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Protocol
 
-
 # --- values -----------------------------------------------------------------------------------------------------
 
 

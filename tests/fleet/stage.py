@@ -104,7 +104,6 @@ class Stage:
 
 @pytest.fixture
 def stage(db: None) -> Iterator[Stage]:
-    settings.ENABLED_PROVIDERS = ["mock"]
     provider = Provider.objects.create(name="mock")
     region = Region.objects.create(provider=provider, name="eu")
     zones = [Zone.objects.create(region=region, name=f"eu-{number}") for number in (1, 2)]
