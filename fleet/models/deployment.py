@@ -39,7 +39,7 @@ class DeploymentRequest(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.replicas} x {self.model_id}"
+        return f"request {str(self.id)[:8]}"
 
 
 class Deployment(models.Model):
@@ -55,4 +55,4 @@ class Deployment(models.Model):
         indexes = [models.Index(fields=["-created_at"], name="deployments_newest")]
 
     def __str__(self) -> str:
-        return f"deployment {self.id}"
+        return f"deployment {str(self.id)[:8]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,6 +13,8 @@ from django.db.models.functions import Now
 
 from catalog.models import InstanceType, Provider, Zone
 from fleet.states import FINAL, LIVE, Status, may_move
+
+log = logging.getLogger(__name__)
 
 ENGINE_PORT = 8000  # vLLM's default
 
@@ -122,6 +125,7 @@ class Instance(models.Model):
             self.transitions.create(from_status=old, to_status=new, reason=reason, actor=actor, at=at)
         for name, value in changes.items():
             setattr(self, name, value)
+        log.info("%s: %s to %s: %s", self, old, new, reason)
         return True
 
     # --- the lease ----------------------------------------------------------------------------------------------

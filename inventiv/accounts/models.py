@@ -29,7 +29,7 @@ class User(AbstractBaseUser):
     password = models.CharField(max_length=255, db_column="password_hash")
     # The schema's default is "admin"; what we write ourselves starts with the least.
     role = models.CharField(max_length=50, choices=Role.choices, default=Role.VIEWER, db_default=Role.ADMIN)
-    is_active = models.BooleanField(default=True, db_default=True)  # type: ignore[misc]  # the stubs: a plain ClassVar
+    is_active = models.BooleanField(default=True, db_default=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     objects = UserManager()

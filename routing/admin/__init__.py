@@ -1,0 +1,3 @@
+from routing.admin.api_keys import ApiKeyAdmin
+
+__all__ = ["ApiKeyAdmin"]
