@@ -91,7 +91,7 @@ def retry_deployment(
     Raises Deployment.DoesNotExist, CommandRefused while its instance is still rising or serving.
     """
     deployment = Deployment.objects.select_related("request", "model", "instance").get(pk=deployment_id)
-    if deployment.instance.status not in (Status.FAILED, Status.TERMINATED):
+    if not deployment.instance.is_over:
         raise CommandRefused("deployment", "its instance has not failed and is not terminated", code="not_over")
     asked = deployment.request
     order = DeploymentOrder(

@@ -49,6 +49,7 @@ FINAL: frozenset[Status] = frozenset({Status.TERMINATED})
 LIVE: frozenset[Status] = frozenset(Status) - FINAL
 RISING: frozenset[Status] = frozenset({Status.PROVISIONING, Status.BOOTING})
 WITH_WORKER: frozenset[Status] = frozenset({Status.BOOTING, Status.READY, Status.DRAINING})
+OVER: frozenset[Status] = frozenset({Status.TERMINATED, Status.FAILED})  # what was asked for may be asked for again
 BEING_DESTROYED: frozenset[Status] = frozenset({Status.DRAINING, Status.FAILED})
 
 

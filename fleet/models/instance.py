@@ -12,7 +12,7 @@ from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Now
 
 from catalog.models import InstanceType, Provider, Zone
-from fleet.states import FINAL, LIVE, Status, may_move
+from fleet.states import FINAL, LIVE, OVER, Status, may_move
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +101,10 @@ class Instance(models.Model):
 
     def __str__(self) -> str:
         return f"instance {str(self.id)[:8]}"
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in OVER
 
     # --- moves ------------------------------------------------------------------------------------------------
 

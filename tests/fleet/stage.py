@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 import redis
@@ -45,11 +46,11 @@ class Stage:
     world: World
     redis: redis.Redis
 
-    def deploy(self, **order: object) -> Instance:
+    def deploy(self, **order: Any) -> Instance:
         request = commands.request_deployment(
             DeploymentOrder("acme/small", **order),
             actor=OPERATOR,
-            now=self.clock(),  # type: ignore[arg-type]
+            now=self.clock(),
         )
         return request.deployments.get().instance
 
@@ -86,7 +87,7 @@ class Stage:
         self.redis.sadd(keys.ROUTERS, "r1")
         self.redis.set(keys.router("r1"), at.isoformat())
 
-    def ready(self, **order: object) -> Instance:
+    def ready(self, **order: Any) -> Instance:
         """An instance that serves."""
         instance = self.step(self.deploy(**order))
         assert instance.status == Status.BOOTING, instance.status_reason

