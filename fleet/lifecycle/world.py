@@ -10,6 +10,8 @@ from functools import cache
 import redis
 from django.conf import settings
 from django.utils import timezone
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from fleet.providers import registry
 from fleet.providers.base import Provider
@@ -34,6 +36,10 @@ def _driver(name: str) -> Provider:
 def real_world() -> World:
     """The world of a running system. A silent Redis costs a step a second, never a hang."""
     client: redis.Redis = redis.Redis.from_url(
-        settings.REDIS_URL, decode_responses=True, socket_timeout=1, socket_connect_timeout=1
+        settings.REDIS_URL,
+        decode_responses=True,
+        socket_timeout=1,
+        socket_connect_timeout=1,
+        retry=Retry(NoBackoff(), 0),
     )
     return World(now=timezone.now, provider=_driver, publisher=Publisher(client))

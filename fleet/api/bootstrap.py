@@ -1,0 +1,33 @@
+"""Where a new machine's agent exchanges its one-time token. For our own machines only: not in the public spec."""
+
+from __future__ import annotations
+
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import PermissionDenied
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from fleet.api.serializers import BootstrapSerializer
+from fleet.lifecycle import registration
+from fleet.lifecycle.world import real_world
+
+
+@extend_schema(exclude=True)
+class BootstrapView(APIView):
+    """The token in the body is the credential, so a session or an API key means nothing here."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+    def post(self, request: Request) -> Response:
+        body = BootstrapSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        try:
+            engine_api_key = registration.exchange(**body.validated_data, now=timezone.now(), world=real_world())
+        except registration.BootstrapRefused as refused:
+            # Never why: whoever guesses must not learn how close they are.
+            raise PermissionDenied("This token is not valid for this instance.", code="refused") from refused
+        return Response({"engine_api_key": engine_api_key}, headers={"Cache-Control": "no-store"})
