@@ -14,11 +14,17 @@ MODELS = "catalog:models"  # Hash: model_id -> JSON of records.ServedModel; tell
 EPOCH = "discovery:epoch"  # String: when the index was built (ISO 8601); gone = Redis was flushed, rebuild
 API_KEY = "apikey:{sha256}"  # Hash: see records.ClientKey
 ROUTER = "router:{router_id}"  # String: the router's start instant (ISO 8601), kept alive by the router
+ROUTERS = "routers"  # Set: router ids that have a ROUTER key or had one
+WITHDRAWN = "discovery:withdrawn"  # Sorted set: name of a removed key -> when (Redis' TIME); a late write stays out
+REBUILDING = "discovery:rebuilding"  # String: token of the rebuild under way; gone = a flush overtook it
 
 # Lifetimes, seconds. An instance's hash must outlive a long absence of the control plane: routing goes on without it.
 INSTANCE_TTL = 24 * 3600
 API_KEY_TTL = 24 * 3600
+EPOCH_TTL = API_KEY_TTL - 60  # an index that nobody refreshed for a day counts as lost before its keys are
 ROUTER_TTL = 15
+WITHDRAWN_TTL = 24 * 3600
+REBUILDING_TTL = 600
 
 
 def model_instances(model_id: str) -> str:
@@ -35,3 +41,18 @@ def api_key(sha256: str) -> str:
 
 def router(router_id: str) -> str:
     return ROUTER.format(router_id=router_id)
+
+
+# For scans: what an instance's, a key's or a model set's name begins with.
+INSTANCE_PREFIX = INSTANCE.partition("{")[0]
+API_KEY_PREFIX = API_KEY.partition("{")[0]
+MODEL_INSTANCES_PREFIX, _, MODEL_INSTANCES_SUFFIX = MODEL_INSTANCES.partition("{model_id}")
+
+
+def model_of(model_instances_key: str) -> str | None:
+    """The model whose set this is; None if the name is not that of a set of instances."""
+    if not model_instances_key.startswith(MODEL_INSTANCES_PREFIX):
+        return None
+    if not model_instances_key.endswith(MODEL_INSTANCES_SUFFIX):
+        return None
+    return model_instances_key[len(MODEL_INSTANCES_PREFIX) : -len(MODEL_INSTANCES_SUFFIX)]

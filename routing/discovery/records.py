@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Self
 
@@ -92,3 +92,19 @@ class ClientKey:
             name=raw["name"],
             expires_at=float(raw["expires_at"]),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An instance that a request is to be sent to, as the router takes it from the index."""
+
+    instance_id: str
+    ip: str
+    port: int
+    api_key: str  # of the worker; sealed
+    counted: bool  # whether `current_load` in Redis counts this request, so that it is to be taken off again
+
+    @classmethod
+    def from_answer(cls, answer: Sequence[str], *, counted: bool) -> Self:
+        instance_id, ip, port, api_key = answer
+        return cls(instance_id=instance_id, ip=ip, port=int(port), api_key=api_key, counted=counted)

@@ -1,0 +1,350 @@
+"""What Redis does atomically, in Lua. Runs on Redis 6.2 and later, on one server (names are built by the callers).
+
+`micros()` is Redis' own clock: the hosts need not agree on the time. No script brings back a hash that is gone,
+and each looks at a bounded number of keys, so that none holds Redis up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha1
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    text: str
+    sha: str
+
+    @classmethod
+    def of(cls, *parts: str) -> Script:
+        text = "\n".join(parts)
+        return cls(text=text, sha=sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+_MICROS = """
+local function micros()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+"""
+
+# --- the control plane writes ---------------------------------------------------------------------------------------
+
+# Fields beside those of records.Endpoint: `rank` (how far its status is; statuses only go forward) and `told_at`
+# (when `publish` last wrote it), with which a late or an outdated write is told from news.
+#
+# KEYS[1] = WITHDRAWN; then per instance its hash and its model's set.
+# ARGV: as_of (micros; '' = one publish), INSTANCE_TTL, number of fields; then per instance: id, '1' if it is to be
+# routed, rank, last_heartbeat of a healthy worker ('' = unknown), names and values of the fields.
+PUBLISH = Script.of(
+    _MICROS,
+    """
+local as_of, ttl, width = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]) * 2
+local now = micros()
+
+-- One publish never goes back, however late it arrives: neither to an earlier status nor from withdrawn.
+-- A rebuild yields to what was told after its data was read, unless it knows of a later status.
+local function is_stale(hash, rank)
+  local withdrawn = tonumber(redis.call('ZSCORE', KEYS[1], hash) or nil)
+  local known = redis.call('HMGET', hash, 'rank', 'told_at')
+  local known_rank, told_at = tonumber(known[1] or -1), tonumber(known[2] or 0)
+  if not as_of then
+    return withdrawn or rank < known_rank
+  end
+  return (withdrawn and withdrawn > as_of) or (told_at > as_of and rank <= known_rank)
+end
+
+local at = 4
+for i = 2, #KEYS, 2 do
+  local hash, members = KEYS[i], KEYS[i + 1]
+  local id, routed, rank, heartbeat = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3]
+  if not is_stale(hash, rank) then
+    if as_of then
+      redis.call('HSET', hash, 'rank', rank, unpack(ARGV, at + 4, at + 3 + width))
+      redis.call('ZREM', KEYS[1], hash)
+    else
+      redis.call('HSET', hash, 'rank', rank, 'told_at', string.format('%.0f', now))
+      for field = at + 4, at + 3 + width, 2 do
+        -- What one writer has learned (an address, a token), another that has not must not wipe out.
+        if ARGV[field + 1] ~= '' or redis.call('HEXISTS', hash, ARGV[field]) == 0 then
+          redis.call('HSET', hash, ARGV[field], ARGV[field + 1])
+        end
+      end
+    end
+    if heartbeat ~= '' and redis.call('HSETNX', hash, 'last_heartbeat', heartbeat) == 1 then
+      redis.call('HSETNX', hash, 'ready', '1')
+    end
+    redis.call('EXPIRE', hash, ttl)
+    if routed == '1' then
+      redis.call('SADD', members, id)
+    else
+      redis.call('SREM', members, id)
+    end
+  end
+  at = at + 4 + width
+end
+""",
+)
+
+# KEYS: WITHDRAWN, the instance's hash, its model's set. ARGV: id, WITHDRAWN_TTL.
+WITHDRAW = Script.of(
+    _MICROS,
+    """
+local now = micros()
+redis.call('DEL', KEYS[2])
+redis.call('SREM', KEYS[3], ARGV[1])
+redis.call('ZADD', KEYS[1], string.format('%.0f', now), KEYS[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - ARGV[2] * 1000000))
+""",
+)
+
+# KEYS: WITHDRAWN, then per client key its hash. ARGV: as_of (micros; '' = one publish), API_KEY_TTL, number of
+# fields; then per key the names and values of its fields.
+PUBLISH_KEYS = Script.of(
+    _MICROS,
+    """
+local as_of, ttl, width = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]) * 2
+local at = 4
+for i = 2, #KEYS do
+  local revoked = tonumber(redis.call('ZSCORE', KEYS[1], KEYS[i]) or nil)
+  local told_at = tonumber(redis.call('HGET', KEYS[i], 'told_at') or 0)
+  if not as_of or not ((revoked and revoked > as_of) or told_at > as_of) then
+    redis.call('HSET', KEYS[i], unpack(ARGV, at, at + width - 1))
+    redis.call('ZREM', KEYS[1], KEYS[i])
+    if not as_of then
+      redis.call('HSET', KEYS[i], 'told_at', string.format('%.0f', micros()))
+    end
+    redis.call('EXPIRE', KEYS[i], ttl)
+  end
+  at = at + width
+end
+""",
+)
+
+# KEYS: WITHDRAWN, the key's hash. ARGV: WITHDRAWN_TTL.
+REVOKE_KEY = Script.of(
+    _MICROS,
+    """
+local now = micros()
+redis.call('DEL', KEYS[2])
+redis.call('ZADD', KEYS[1], string.format('%.0f', now), KEYS[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - ARGV[1] * 1000000))
+""",
+)
+
+# Hashes that the truth does not know. KEYS: the hashes. ARGV: as_of (micros).
+REMOVE_STRANGERS = Script.of(
+    """
+for _, hash in ipairs(KEYS) do
+  if tonumber(redis.call('HGET', hash, 'told_at') or 0) <= tonumber(ARGV[1]) then
+    redis.call('DEL', hash)
+  end
+end
+"""
+)
+
+# Members that the truth does not know. KEYS[1] = the set, then per member its hash. ARGV: as_of (micros), the ids.
+REMOVE_MEMBERS = Script.of(
+    """
+for i = 2, #KEYS do
+  if tonumber(redis.call('HGET', KEYS[i], 'told_at') or 0) <= tonumber(ARGV[1]) then
+    redis.call('SREM', KEYS[1], ARGV[i])
+  end
+end
+"""
+)
+
+# The index is whole from here on, unless a flush overtook the rebuild.
+# KEYS: REBUILDING, EPOCH. ARGV: the rebuild's token, now (ISO 8601), EPOCH_TTL.
+FINISH_REBUILD = Script.of(
+    """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return 0
+end
+redis.call('DEL', KEYS[1])
+redis.call('SETNX', KEYS[2], ARGV[2])
+redis.call('EXPIRE', KEYS[2], ARGV[3])
+return 1
+"""
+)
+
+# --- the router reads and counts ------------------------------------------------------------------------------------
+
+# Whether an instance takes requests, and its load: routed by the control plane, healthy and heard of lately.
+_LOAD_IF_READY = """
+local function load_if_ready(hash, now, stale_after)
+  local seen = redis.call('HMGET', hash, 'status', 'ready', 'last_heartbeat', 'current_load')
+  local heartbeat = tonumber(seen[3] or nil)
+  if seen[1] ~= 'READY' or seen[2] ~= '1' or not heartbeat or now - heartbeat > stale_after then
+    return nil
+  end
+  return tonumber(seen[4] or 0)
+end
+
+local function seconds()
+  local time = redis.call('TIME')
+  return time[1] + time[2] / 1000000, tonumber(time[2])
+end
+"""
+
+# Take the less loaded of a few instances and count the request. Few instances: all are looked at. Many: two at random,
+# then a larger sample, then (ARGV cursor) a walk in pages, so that the cost never grows with the fleet.
+#
+# KEYS: the model's set, EPOCH, MODELS. ARGV: model id, stale_after (seconds), prefix of the hashes' names, cursor
+# ('' = sample), ids to leave out.
+# Answers {'taken', id, ip, port, api_key} or {why: 'walk' | 'none' | 'unknown' | 'lost', next cursor}.
+PICK = Script.of(
+    _LOAD_IF_READY,
+    """
+local FEW, SAMPLE, PAGE = 8, 32, 128
+local model, stale_after, prefix, cursor = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local now, random = seconds()
+local excluded = {}
+for i = 5, #ARGV do
+  excluded[ARGV[i]] = true
+end
+
+local function least_loaded(ids)
+  local best, best_load
+  for i = 1, #ids do
+    local id = ids[(i + random) % #ids + 1]  -- among equals, not always the first
+    local load = not excluded[id] and load_if_ready(prefix .. id, now, stale_after)
+    if load and (not best or load < best_load) then
+      best, best_load = id, load
+    end
+  end
+  return best
+end
+
+local function take(id)
+  local hash = prefix .. id
+  redis.call('HINCRBY', hash, 'current_load', 1)
+  local address = redis.call('HMGET', hash, 'ip', 'port', 'api_key')
+  return {'taken', id, address[1], address[2], address[3]}
+end
+
+if redis.call('HEXISTS', KEYS[3], model) == 0 then
+  return {redis.call('EXISTS', KEYS[2]) == 1 and 'unknown' or 'lost', '0'}
+end
+
+local best
+local next_cursor = '0'
+if cursor ~= '' then
+  local page = redis.call('SSCAN', KEYS[1], cursor, 'COUNT', PAGE)
+  next_cursor = page[1]
+  best = least_loaded(page[2])
+elseif redis.call('SCARD', KEYS[1]) <= FEW then
+  best = least_loaded(redis.call('SMEMBERS', KEYS[1]))
+else
+  best = least_loaded(redis.call('SRANDMEMBER', KEYS[1], 2)) or least_loaded(redis.call('SRANDMEMBER', KEYS[1], SAMPLE))
+  if not best then
+    return {'walk', '0'}
+  end
+end
+if best then
+  return take(best)
+end
+if next_cursor ~= '0' then
+  return {'walk', next_cursor}
+end
+return {redis.call('EXISTS', KEYS[2]) == 1 and 'none' or 'lost', '0'}
+""",
+)
+
+# KEYS: the instance's hash.
+RELEASE = Script.of(
+    """
+if tonumber(redis.call('HGET', KEYS[1], 'current_load') or 0) > 0 then
+  redis.call('HINCRBY', KEYS[1], 'current_load', -1)
+end
+"""
+)
+
+# KEYS: the instance's hash, EPOCH. ARGV: SHA-256 of the token, ready ('1' or '0'), load, detail, INSTANCE_TTL.
+# Answers {'heard', status} or {'refused' | 'unknown' | 'lost', ''}.
+HEARTBEAT = Script.of(
+    """
+local known = redis.call('HMGET', KEYS[1], 'agent_token_sha256', 'status')
+if not known[2] then
+  return {redis.call('EXISTS', KEYS[2]) == 1 and 'unknown' or 'lost', ''}
+end
+if not known[1] or known[1] == '' or known[1] ~= ARGV[1] then
+  return {'refused', ''}
+end
+local time = redis.call('TIME')
+redis.call('HSET', KEYS[1],
+  'last_heartbeat', string.format('%s.%06d', time[1], time[2]),
+  'ready', ARGV[2], 'worker_load', ARGV[3], 'current_load', ARGV[3], 'detail', ARGV[4])
+redis.call('EXPIRE', KEYS[1], ARGV[5])
+return {'heard', known[2]}
+"""
+)
+
+# KEYS: the client key's hash, EPOCH. Answers {'found', its fields and values...} or {'unknown' | 'lost'}.
+FIND_KEY = Script.of(
+    """
+local found = redis.call('HGETALL', KEYS[1])
+if #found == 0 then
+  return {redis.call('EXISTS', KEYS[2]) == 1 and 'unknown' or 'lost'}
+end
+table.insert(found, 1, 'found')
+return found
+"""
+)
+
+# The models that at least one instance takes requests for. Of a large set a sample is looked at.
+# KEYS: MODELS, EPOCH. ARGV: stale_after (seconds), prefix of the hashes' names, prefix and suffix of the sets' names.
+# Answers {'whole' | 'lost', JSON of a records.ServedModel...}.
+SERVED_MODELS = Script.of(
+    _LOAD_IF_READY,
+    """
+local SAMPLE = 32
+local now = seconds()
+local served = {redis.call('EXISTS', KEYS[2]) == 1 and 'whole' or 'lost'}
+local models = redis.call('HGETALL', KEYS[1])
+for i = 1, #models, 2 do
+  for _, id in ipairs(redis.call('SRANDMEMBER', ARGV[3] .. models[i] .. ARGV[4], SAMPLE)) do
+    if load_if_ready(ARGV[2] .. id, now, tonumber(ARGV[1])) then
+      table.insert(served, models[i + 1])
+      break
+    end
+  end
+end
+return served
+""",
+)
+
+# All models, for the snapshot. KEYS: MODELS, EPOCH. Answers {'whole' | 'lost', JSON of a records.ServedModel...}.
+ALL_MODELS = Script.of(
+    """
+local all = redis.call('HVALS', KEYS[1])
+table.insert(all, 1, redis.call('EXISTS', KEYS[2]) == 1 and 'whole' or 'lost')
+return all
+"""
+)
+
+# A page of a model's instances that take requests, for the snapshot.
+# KEYS: the model's set, EPOCH. ARGV: stale_after (seconds), prefix of the hashes' names, cursor.
+# Answers {'whole' | 'lost', next cursor, {id, ip, port, api_key, id, ip, ...}}.
+SNAPSHOT_PAGE = Script.of(
+    _LOAD_IF_READY,
+    """
+local PAGE = 128
+local now = seconds()
+local page = redis.call('SSCAN', KEYS[1], ARGV[3], 'COUNT', PAGE)
+local found = {}
+for _, id in ipairs(page[2]) do
+  local hash = ARGV[2] .. id
+  if load_if_ready(hash, now, tonumber(ARGV[1])) then
+    local address = redis.call('HMGET', hash, 'ip', 'port', 'api_key')
+    table.insert(found, id)
+    table.insert(found, address[1])
+    table.insert(found, address[2])
+    table.insert(found, address[3])
+  end
+end
+return {redis.call('EXISTS', KEYS[2]) == 1 and 'whole' or 'lost', page[1], found}
+""",
+)
+
+FOR_ROUTER = (PICK, RELEASE, HEARTBEAT, FIND_KEY, SERVED_MODELS, ALL_MODELS, SNAPSHOT_PAGE)

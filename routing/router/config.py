@@ -1,0 +1,123 @@
+"""The router's settings, read from the environment. `.env.example` says what each means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from redis.connection import parse_url
+
+from routing.discovery import timing
+from routing.discovery.sealing import Sealer
+
+
+class ConfigError(Exception):
+    """A setting is missing or wrong; the message names it. Mend the environment and start again."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Times are seconds, sizes bytes."""
+
+    redis_url: str
+    encryption_keys: tuple[str, ...]
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 1
+    allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
+    log_level: str = "INFO"
+    heartbeat_stale_after: float = timing.HEARTBEAT_STALE_AFTER
+    max_body_bytes: int = 10 * 1024 * 1024
+    body_timeout: float = 60.0  # for a request's body to arrive
+    connect_timeout: float = 3.0
+    first_byte_timeout: float = 300.0
+    idle_timeout: float = 60.0  # between two chunks of an answer
+    total_timeout: float = 3600.0
+    drain_timeout: float = 120.0  # for streams to finish after SIGTERM
+    snapshot_max_age: float = 60.0  # how long to serve without Redis
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Config:
+        """Raises ConfigError."""
+        read = _Reader(environ)
+        return cls(
+            redis_url=read.redis_url("REDIS_URL"),
+            encryption_keys=read.encryption_keys("ENCRYPTION_KEYS"),
+            host=read.text("ROUTER_HOST", cls.host),
+            port=int(read.number("ROUTER_PORT", cls.port, whole=True, at_least=0, at_most=65535)),
+            workers=int(read.number("ROUTER_WORKERS", cls.workers, whole=True, at_least=1)),
+            allowed_hosts=read.words("ALLOWED_HOSTS", cls.allowed_hosts),
+            log_level=read.log_level("LOG_LEVEL", cls.log_level),
+            heartbeat_stale_after=read.number("HEARTBEAT_STALE_AFTER", cls.heartbeat_stale_after),
+            max_body_bytes=int(read.number("MAX_BODY_BYTES", cls.max_body_bytes, whole=True, at_least=1)),
+            body_timeout=read.number("ROUTER_BODY_TIMEOUT", cls.body_timeout),
+            connect_timeout=read.number("ROUTER_CONNECT_TIMEOUT", cls.connect_timeout),
+            first_byte_timeout=read.number("ROUTER_FIRST_BYTE_TIMEOUT", cls.first_byte_timeout),
+            idle_timeout=read.number("ROUTER_IDLE_TIMEOUT", cls.idle_timeout),
+            total_timeout=read.number("ROUTER_TOTAL_TIMEOUT", cls.total_timeout),
+            drain_timeout=read.number("ROUTER_DRAIN_TIMEOUT", cls.drain_timeout),
+            snapshot_max_age=read.number("ROUTER_SNAPSHOT_MAX_AGE", cls.snapshot_max_age),
+        )
+
+
+class _Reader:
+    """An empty value counts as unset, as Compose passes it."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def text(self, name: str, default: str) -> str:
+        return self._environ.get(name, "").strip() or default
+
+    def words(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        found = tuple(word.strip() for word in self._environ.get(name, "").split(",") if word.strip())
+        return found or default
+
+    def number(
+        self,
+        name: str,
+        default: float,
+        *,
+        whole: bool = False,
+        at_least: float | None = None,
+        at_most: float | None = None,
+    ) -> float:
+        raw = self.text(name, str(default))
+        try:
+            value = int(raw) if whole else float(raw)
+        except ValueError:
+            raise ConfigError(f"{name}: {raw!r} is not a {'whole ' if whole else ''}number") from None
+        if not (value > 0 if at_least is None else value >= at_least) or value == float("inf"):
+            raise ConfigError(f"{name}: {raw} is too {'large' if value > 0 else 'small'}")
+        if at_most is not None and value > at_most:
+            raise ConfigError(f"{name}: {raw} is more than {at_most:g}")
+        return value
+
+    def log_level(self, name: str, default: str) -> str:
+        level = self.text(name, default).upper()
+        if level not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
+            raise ConfigError(f"{name}: {level!r} is none of DEBUG, INFO, WARNING, ERROR, CRITICAL")
+        return level
+
+    def redis_url(self, name: str) -> str:
+        url = self._required(name)
+        try:
+            parse_url(url)  # type: ignore[no-untyped-call]
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}") from None
+        return url
+
+    def encryption_keys(self, name: str) -> tuple[str, ...]:
+        self._required(name)
+        found = self.words(name, ())
+        try:
+            Sealer(found)
+        except ValueError:
+            raise ConfigError(f"{name}: not a comma-separated list of Fernet keys") from None
+        return found
+
+    def _required(self, name: str) -> str:
+        value = self.text(name, "")
+        if not value:
+            raise ConfigError(f"{name} is not set")
+        return value

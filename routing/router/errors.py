@@ -1,0 +1,109 @@
+"""What can go wrong for a client, in OpenAI's envelope: `{"error": {message, type, param, code}}`."""
+
+from __future__ import annotations
+
+import json
+
+_INVALID = "invalid_request_error"
+_RETRY_AFTER = "2"  # seconds
+
+
+class ApiError(Exception):
+    """An answer that is an error. Raise it before the response has begun; its message is shown to the client."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        type: str = _INVALID,
+        code: str | None = None,
+        param: str | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.type = type
+        self.code = code
+        self.param = param
+        self.headers = headers
+
+    def envelope(self) -> bytes:
+        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return json.dumps({"error": error}).encode()
+
+    def event(self) -> bytes:
+        """The same for a stream that has begun: an event of its own."""
+        return b"data: " + self.envelope() + b"\n\n"
+
+
+def bad_request(message: str, *, param: str | None = None) -> ApiError:
+    return ApiError(400, message, param=param)
+
+
+def invalid_key(message: str) -> ApiError:
+    return ApiError(401, message, code="invalid_api_key", headers=((b"www-authenticate", b"Bearer"),))
+
+
+def unknown_path(method: str, path: str) -> ApiError:
+    return ApiError(404, f"Invalid URL ({method} {path})", code="unknown_url")
+
+
+def model_not_found(model: str) -> ApiError:
+    return ApiError(404, f"The model '{model}' does not exist", code="model_not_found", param="model")
+
+
+def method_not_allowed(method: str, path: str, *, allow: str) -> ApiError:
+    message = f"{method} is not allowed for {path}; use {allow}"
+    return ApiError(405, message, code="method_not_allowed", headers=((b"allow", allow.encode()),))
+
+
+def body_too_slow() -> ApiError:
+    return ApiError(408, "The request's body did not arrive in time", code="request_timeout")
+
+
+def body_too_large(limit: int) -> ApiError:
+    return ApiError(413, f"The request's body is larger than {limit} bytes", code="request_too_large")
+
+
+def headers_too_large(limit: int) -> ApiError:
+    return ApiError(431, f"The request's headers are larger than {limit} bytes", code="headers_too_large")
+
+
+def our_fault() -> ApiError:
+    return ApiError(500, "The router failed; the request's id is in x-request-id", type="server_error")
+
+
+def upstream_failed(message: str) -> ApiError:
+    return ApiError(502, message, type="server_error", code="upstream_error")
+
+
+def upstream_too_slow(message: str) -> ApiError:
+    return ApiError(504, message, type="server_error", code="upstream_error")
+
+
+def none_ready(model: str) -> ApiError:
+    return _unavailable(f"No instance of '{model}' is ready; try again soon")
+
+
+def busy() -> ApiError:
+    return _unavailable("The model's workers are busy; try again soon")
+
+
+def index_lost() -> ApiError:
+    return _unavailable("The router does not know its instances at the moment; try again soon")
+
+
+def stopping() -> ApiError:
+    return _unavailable("The router is being stopped; try again")
+
+
+def _unavailable(message: str) -> ApiError:
+    return ApiError(
+        503,
+        message,
+        type="service_unavailable_error",
+        code="no_ready_instance",
+        headers=((b"retry-after", _RETRY_AFTER.encode()),),
+    )

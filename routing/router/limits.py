@@ -1,0 +1,102 @@
+"""What a request may be: from which host, how framed, how large, how slow."""
+
+from __future__ import annotations
+
+import asyncio
+
+from routing.router import errors
+from routing.router.asgi import Headers, Receive, header
+
+_MAX_HEADER_BYTES = 64 * 1024
+_LINGER_BYTES, _LINGER_SECONDS = 64 * 1024 * 1024, 10.0
+
+
+class ClientGone(Exception):
+    """The client hung up while it was still sending: there is nobody to answer."""
+
+
+class AllowedHosts:
+    """`names` as in Django's ALLOWED_HOSTS: "host", ".domain" with all below it, or "*"."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._any = "*" in names
+        self._exact = frozenset(name.lower().encode() for name in names if not name.startswith("."))
+        self._domains = tuple(name.lower().encode() for name in names if name.startswith("."))
+
+    def check(self, headers: Headers) -> None:
+        """Raises ApiError."""
+        if self._any:
+            return
+        name = _without_port((header(headers, b"host") or b"").lower())
+        if name in self._exact or any(name == domain[1:] or name.endswith(domain) for domain in self._domains):
+            return
+        raise errors.bad_request("This host is not served here: add it to ALLOWED_HOSTS")
+
+
+def _without_port(host: bytes) -> bytes:
+    name, colon, port = host.rpartition(b":")
+    return name if colon and port.isdigit() else host
+
+
+def check_framing(headers: Headers) -> None:
+    """Refuse what a server behind us might cut up differently (request smuggling). Raises ApiError."""
+    lengths = hosts = encodings = size = 0
+    for name, value in headers:
+        size += len(name) + len(value)
+        if name == b"content-length":
+            lengths += 1
+        elif name == b"host":
+            hosts += 1
+        elif name == b"transfer-encoding":
+            encodings += 1
+            if value.lower() != b"chunked":
+                raise errors.bad_request("Transfer-Encoding must be chunked")
+    if lengths + encodings > 1:
+        raise errors.bad_request("More than one of Content-Length and Transfer-Encoding")
+    if hosts > 1:
+        raise errors.bad_request("More than one Host")
+    if size > _MAX_HEADER_BYTES:
+        raise errors.headers_too_large(_MAX_HEADER_BYTES)
+
+
+async def read_body(receive: Receive, headers: Headers, *, limit: int, within: float) -> bytes:
+    """The whole body, counted while it is read: `limit` bytes, `within` seconds. Raises ApiError, ClientGone."""
+    declared = header(headers, b"content-length")
+    if declared is not None and int(declared) > limit:
+        raise errors.body_too_large(limit)
+    try:
+        async with asyncio.timeout(within):
+            return await _read(receive, limit)
+    except TimeoutError:
+        raise errors.body_too_slow() from None
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise errors.body_too_large(limit)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def linger(receive: Receive) -> None:
+    """Take in what a refused client is still sending, within bounds: a connection that is reset under it would
+    lose the answer that says why."""
+    taken = 0
+    try:
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while taken < _LINGER_BYTES:
+                message = await receive()
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+                taken += len(message.get("body", b""))
+    except TimeoutError:
+        return
