@@ -6,17 +6,22 @@ import os
 from typing import Any
 
 from celery import Celery
+from celery.signals import beat_init, celeryd_init
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "inventiv.settings")
 
-from django.conf import settings  # noqa: E402 - the variable above must be set first
+from django.conf import settings
+
+from inventiv import configuration
 
 QUEUE = "orchestrator_events"
 
 
 def broker_url(redis_url: str) -> str:
-    """Celery's spelling of a Redis URL: a Unix socket is `redis+socket://`."""
-    return redis_url.replace("unix://", "redis+socket://", 1)
+    """Celery's spelling of a Redis URL: a Unix socket is `redis+socket://`, and `db` is `virtual_host` there."""
+    if not redis_url.startswith("unix://"):
+        return redis_url
+    return redis_url.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
 
 
 def clock(task: str, every: float) -> dict[str, Any]:
@@ -58,3 +63,12 @@ app.conf.update(
     },
 )
 app.autodiscover_tasks()
+
+
+@celeryd_init.connect
+@beat_init.connect
+def refuse_unreachable_servers(**_: object) -> None:
+    """Before a worker or the clock starts. Later, both wait for a broker that goes away."""
+    with configuration.refusing():
+        configuration.reach_database(settings.DATABASE_URL)
+        configuration.reach_redis(settings.REDIS_URL)

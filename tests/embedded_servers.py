@@ -15,18 +15,24 @@ import pytest
 
 _RUNNING: list[subprocess.Popen[bytes]] = []
 _HOME = "INVENTIV_HOME"
+_REDIS = "INVENTIV_TEST_REDIS"  # from the run's controller to its workers
 
-
-if "PYTEST_XDIST_WORKER" not in os.environ:
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # "gw0", "gw1", ...
+if _WORKER is None:
     os.environ[_HOME] = tempfile.mkdtemp(prefix="inv-test-")
+else:
+    # A Redis database for each, as pytest-django gives each a Postgres database: one must not flush another's.
+    os.environ["REDIS_URL"] = f"{os.environ[_REDIS]}?db={int(_WORKER[2:]) + 1}"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    from inventiv.embedded import servers
+    # Not above: this reads the settings, which must find the variables of above.
+    from inventiv.embedded import defaults, servers
 
-    if hasattr(config, "workerinput") or not servers.is_embedded():
+    if hasattr(config, "workerinput"):
         return
     home = Path(os.environ[_HOME])
+    os.environ[_REDIS] = defaults.redis_url(home)
     for server in servers.prepare(home, durable=False):
         _RUNNING.append(servers.start(server, home / f"{server.name}.log"))
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -41,10 +42,12 @@ _GENERATORS = {
 def secret(home: Path, name: str) -> str:
     """A secret of this laptop's stack: made at first use, then kept in `home` for its owner's eyes only."""
     path = home / "secrets" / name
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(_GENERATORS[name]())
-    except FileExistsError:
-        pass
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Whole or not at all: of two processes that start together, both must read the same.
+        with tempfile.NamedTemporaryFile("w", dir=path.parent) as draft:
+            draft.write(_GENERATORS[name]())
+            draft.flush()
+            with suppress(FileExistsError):
+                os.link(draft.name, path)
     return path.read_text().strip()
