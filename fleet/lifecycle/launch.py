@@ -9,21 +9,16 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from django.db import transaction
-
-from catalog.placement import Plan, RankedOffer
-from fleet import placing
-from fleet.lifecycle import index, termination, user_data
+from fleet.lifecycle import index, termination, user_data, walk
 from fleet.lifecycle.attempts import close, live_attempt, location_of, remember
 from fleet.lifecycle.failing import fail
-from fleet.lifecycle.world import ORCHESTRATOR, World
+from fleet.lifecycle.world import ORCHESTRATOR, POLL, World
 from fleet.models import Attempt, Instance
 from fleet.providers.base import (
     ABSENT,
     AmbiguousOutcome,
     AuthError,
     CapacityError,
-    Destruction,
     InvalidSpec,
     Provider,
     ProviderError,
@@ -36,7 +31,6 @@ from fleet.states import Status, deadline
 
 log = logging.getLogger(__name__)
 
-_POLL = timedelta(seconds=1)
 _GRACE_OF_A_NEW_MACHINE = timedelta(minutes=2)  # how long "not found" after a create means "not yet visible"
 
 
@@ -46,32 +40,32 @@ def step(instance: Instance, world: World) -> datetime | None:
     limit = deadline(Status.PROVISIONING)
     if limit and world.now() > instance.status_changed_at + limit:
         return fail(instance, world, f"no running machine within {limit}; last: {instance.last_error or 'no error'}")
-    attempt = live_attempt(instance) or _next_attempt(instance, world)
+    attempt = live_attempt(instance) or walk.next_attempt(instance, world)
     if attempt is None:
-        return fail(instance, world, _no_offer_left(instance))
+        return fail(instance, world, walk.no_offer_left(instance))
     if attempt.error_code:
-        return _clear_away(instance, attempt, world)
+        return walk.clear_away(instance, attempt, world)
     provider = world.provider(instance.provider.name)
     try:
         return _bring_up(instance, attempt, provider, world)
     except (CapacityError, QuotaError) as error:
-        return _reject(instance, attempt, error, world)
+        return walk.reject(instance, attempt, error, world)
     except (AuthError, InvalidSpec) as error:
-        _reject(instance, attempt, error, world)
+        walk.reject(instance, attempt, error, world)
         return fail(instance, world, f"the provider refused ({error.code}): {error}")
 
 
 def _bring_up(instance: Instance, attempt: Attempt, provider: Provider, world: World) -> datetime | None:
     view = _machine(instance, attempt, provider, world)
     if view is None:
-        return world.now() + _POLL
+        return world.now() + POLL
     if view.state is ServerState.STOPPED:
         provider.configure(view.handle, user_data.of(instance, attempt))
         provider.start(view.handle)
         seen = provider.get(view.handle)
         view = view if seen is ABSENT else seen
     if view.state is not ServerState.RUNNING or view.ip_address is None:
-        return world.now() + _POLL
+        return world.now() + POLL
     now = world.now()
     moved = instance.move(
         Status.BOOTING,
@@ -106,6 +100,10 @@ def _machine(instance: Instance, attempt: Attempt, provider: Provider, world: Wo
         log.warning("%s: unclear whether a machine was made, settling: %s", instance, error)
         Attempt.objects.filter(pk=attempt.pk).update(asked_at=world.now(), detail=str(error))
         return None
+    except ProviderError:
+        # An answer, and a clear one: nothing was made, so there is nothing to settle.
+        Attempt.objects.filter(pk=attempt.pk).update(asked_at=None)
+        raise
     return remember(instance, attempt, view)
 
 
@@ -127,69 +125,3 @@ def _spec(instance: Instance, attempt: Attempt) -> ServerSpec:
         root_volume_gb=user_data.root_volume_gb(instance),
         user_data=user_data.of(instance, attempt),
     )
-
-
-# --- walking the offers -------------------------------------------------------------------------------------------
-
-
-def _next_attempt(instance: Instance, world: World) -> Attempt | None:
-    tried = list(instance.attempts.select_related("instance_type__provider", "zone").order_by("ordinal"))
-    for ranked in Plan.from_json(instance.deployment.request.plan).ranked:
-        if not _ruled_out(ranked, tried):
-            return _open(instance, ranked, ordinal=len(tried) + 1, world=world)
-    return None
-
-
-def _ruled_out(ranked: RankedOffer, tried: list[Attempt]) -> bool:
-    offer = ranked.offer
-    for attempt in tried:
-        if (attempt.instance_type.provider.name, attempt.instance_type.name) != (offer.provider, offer.instance_type):
-            continue
-        # A quota counts the type in the whole account, a stockout only in its zone.
-        if attempt.zone.name == offer.zone or attempt.error_code == QuotaError.code:
-            return True
-    return False
-
-
-def _open(instance: Instance, ranked: RankedOffer, *, ordinal: int, world: World) -> Attempt:
-    columns = placing.columns(ranked)
-    with transaction.atomic():
-        instance.write(provider_instance_id=None, **columns)
-        attempt = Attempt(
-            instance=instance,
-            ordinal=ordinal,
-            instance_type=instance.instance_type,
-            zone=instance.zone,
-            price_per_hour=instance.price_per_hour,
-            currency=instance.currency,
-            started_at=world.now(),
-        )
-        attempt.bootstrap_sha256 = user_data.bootstrap_sha256(attempt)
-        attempt.save(force_insert=True)
-    return attempt
-
-
-def _reject(instance: Instance, attempt: Attempt, error: ProviderError, world: World) -> datetime:
-    log.warning("%s: offer rejected (%s): %s", instance, error.code, error)
-    if not attempt.server_id:
-        close(instance, attempt, world, code=error.code, detail=str(error))
-        return world.now()
-    # Refused at power-on: the machine exists, stopped. It goes before another offer is tried.
-    attempt.error_code, attempt.detail = error.code, str(error)
-    attempt.save(update_fields=["error_code", "detail"])
-    return world.now()
-
-
-def _clear_away(instance: Instance, attempt: Attempt, world: World) -> datetime:
-    result = world.provider(instance.provider.name).destroy_step(attempt.handle(location_of(attempt)))
-    if result is Destruction.GONE:
-        close(instance, attempt, world, code=attempt.error_code, detail=attempt.detail)
-    return world.now() + (timedelta(0) if result is Destruction.GONE else _POLL)
-
-
-def _no_offer_left(instance: Instance) -> str:
-    refusals = [
-        f"{attempt.instance_type.name} in {attempt.zone.name}: {attempt.error_code}"
-        for attempt in instance.attempts.select_related("instance_type", "zone").order_by("ordinal")
-    ]
-    return "every offer of the plan was refused (" + "; ".join(refusals) + ")"

@@ -10,14 +10,13 @@ from django.conf import settings
 
 from fleet.lifecycle import index
 from fleet.lifecycle.attempts import live_attempt, location_of, remember
-from fleet.lifecycle.world import ORCHESTRATOR, World
+from fleet.lifecycle.world import ORCHESTRATOR, POLL, World
 from fleet.models import Attempt, Instance, Outcome
 from fleet.providers.base import Destruction, Handle, Provider
 from fleet.states import Status
 
 log = logging.getLogger(__name__)
 
-_POLL = timedelta(seconds=1)
 # A heartbeat that comes this long after the drain began has seen every request that was routed before it.
 _SETTLING = timedelta(seconds=2)
 
@@ -42,11 +41,11 @@ def begin(instance: Instance, world: World) -> datetime:
 
 def step(instance: Instance, world: World) -> datetime | None:
     if instance.status == Status.DRAINING and not _drained(instance, world):
-        return world.now() + _POLL
+        return world.now() + POLL
     attempt = live_attempt(instance)
     if attempt is not None and not _destroyed(instance, attempt, world):
         _alarm_if_stuck(instance, world)
-        return world.now() + _POLL
+        return world.now() + POLL
     now = world.now()
     moved = instance.move(
         Status.TERMINATED,

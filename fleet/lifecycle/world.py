@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 
 import redis
@@ -17,6 +17,7 @@ from fleet.providers import registry
 from fleet.providers.base import Provider
 from routing.discovery.publisher import Publisher
 
+POLL = timedelta(seconds=1)  # between two looks at what a provider was asked to do
 ORCHESTRATOR = "orchestrator"  # the actor of the moves that nobody asked for by name
 
 
