@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 
 from django.db import IntegrityError, transaction
 
@@ -131,7 +130,7 @@ def request_termination(
                 "next_attempt_at",
             ]
         )
-        transaction.on_commit(partial(tasks.wake, tasks.TERMINATE, [instance.pk]), robust=True)
+        transaction.on_commit(lambda: tasks.wake(tasks.TERMINATE, [instance.pk]), robust=True)
     return instance
 
 
@@ -199,7 +198,8 @@ def _record(
         for instance in instances
     )
     ids = [instance.pk for instance in instances]
-    transaction.on_commit(partial(tasks.wake, tasks.PROVISION, ids), robust=True)
+    # No functools.partial: when a robust callback fails, Django logs its __qualname__, which a partial lacks.
+    transaction.on_commit(lambda: tasks.wake(tasks.PROVISION, ids), robust=True)
     return request
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import uuid
 from datetime import datetime
-from functools import partial
 
 from django.db import transaction
 
@@ -43,7 +42,7 @@ def exchange(*, instance_id: uuid.UUID, bootstrap_token: str, agent_token: str, 
         if first:
             instance.agent_token_sha256, instance.registered_at = agent_sha256, now
             instance.save(update_fields=["agent_token_sha256", "registered_at"])
-            transaction.on_commit(partial(index.publish, instance, world), robust=True)
+            transaction.on_commit(lambda: index.publish(instance, world), robust=True)
         elif instance.agent_token_sha256 != agent_sha256:
             log.error("ALARM %s: its bootstrap token was used a second time, by somebody else", instance)
             raise BootstrapRefused("the bootstrap token was used before")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
@@ -58,7 +57,7 @@ class UserAdmin(_UserAdmin):
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
         if change and "is_active" in form.changed_data:
-            transaction.on_commit(partial(_tell_the_router, obj), robust=True)
+            transaction.on_commit(lambda: _tell_the_router(obj), robust=True)
 
 
 def _tell_the_router(owner: User) -> None:

@@ -93,7 +93,8 @@ def _postgres(home: Path, sockets: Path, *, durable: bool) -> Server:
         command=(
             str(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION] / "postgres"),
             *("-D", str(data), "-k", str(sockets), "-c", "listen_addresses=", "-c", "max_connections=60"),
-            *("-c", "shared_buffers=64MB"),
+            # It trusts whoever reaches its socket: that is to be us alone.
+            *("-c", "unix_socket_permissions=0700", "-c", "shared_buffers=64MB"),
             *(() if durable else _UNSAFE_BUT_FAST),
         ),
         user=cluster.system_user,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
@@ -128,7 +127,7 @@ class ApiKeyAdmin(_ModelAdmin):
                 expires_at=made["expires_at"],
             )
             self.log_addition(request, row, "Made in the admin.")
-            transaction.on_commit(partial(key_index.publish, row), robust=True)
+            transaction.on_commit(lambda: key_index.publish(row), robust=True)
         context = {
             **self.admin_site.each_context(request),
             "title": "The new API key",
@@ -175,7 +174,7 @@ class ApiKeyAdmin(_ModelAdmin):
         with transaction.atomic():
             key.save(update_fields=["revoked_at"])
             self.log_change(request, key, "Revoked.")
-            transaction.on_commit(partial(key_index.withdraw, key), robust=True)
+            transaction.on_commit(lambda: key_index.withdraw(key), robust=True)
         self.message_user(request, f"Revoked: {key}.", messages.SUCCESS)
 
     def _confirmation(self, request: HttpRequest, keys: list[ApiKey]) -> HttpResponse:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -36,7 +35,7 @@ class ApiKeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.G
         asked.is_valid(raise_exception=True)
         with transaction.atomic():
             row, key = ApiKey.issue(owner_id=_own_id(request), **asked.validated_data)
-            transaction.on_commit(partial(key_index.publish, row), robust=True)
+            transaction.on_commit(lambda: key_index.publish(row), robust=True)
         answer: dict[str, Any] = {**self.get_serializer(row).data, "key": key}
         return Response(answer, status=status.HTTP_201_CREATED, headers={"Cache-Control": "no-store"})
 
@@ -46,7 +45,7 @@ class ApiKeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.G
         row = self.get_object()
         with transaction.atomic():
             ApiKey.objects.filter(pk=row.pk, revoked_at__isnull=True).update(revoked_at=timezone.now())
-            transaction.on_commit(partial(key_index.withdraw, row), robust=True)
+            transaction.on_commit(lambda: key_index.withdraw(row), robust=True)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 

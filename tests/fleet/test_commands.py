@@ -5,6 +5,7 @@ import uuid
 from decimal import Decimal
 
 import pytest
+from celery import current_app
 from django.db import connection
 
 from catalog.models import LlmModel
@@ -139,3 +140,13 @@ def test_twins_with_the_same_idempotency_key_at_the_same_moment_rent_once(stage:
     assert len(got) == 4
     assert len(set(got)) == 1
     assert Instance.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_order_stands_whatever_becomes_of_its_message(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(current_app.conf, "broker_url", "no-such-transport://")
+    monkeypatch.setattr(current_app.conf, "broker_write_url", "no-such-transport://")
+
+    request(stage, DeploymentOrder("acme/small"))
+
+    assert Instance.objects.get().next_attempt_at == stage.clock()
