@@ -201,6 +201,7 @@ DESTROY_ALARM_AFTER = env.int("DESTROY_ALARM_AFTER", default=15 * 60)
 HEARTBEAT_INTERVAL = env.float("HEARTBEAT_INTERVAL", default=timing.HEARTBEAT_INTERVAL)
 HEARTBEAT_STALE_AFTER = env.float("HEARTBEAT_STALE_AFTER", default=timing.HEARTBEAT_STALE_AFTER)
 HEARTBEAT_LOST_AFTER = env.float("HEARTBEAT_LOST_AFTER", default=60.0)
+UNREADY_DEADLINE = env.int("UNREADY_DEADLINE", default=10 * 60)
 AGENT_POWEROFF_AFTER = env.int("AGENT_POWEROFF_AFTER", default=3600)
 
 # A wave of silence: so many instances at once, and so large a share of the fleet, is our own fault first.

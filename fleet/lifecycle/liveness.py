@@ -22,6 +22,8 @@ from routing.discovery.records import Pulse
 
 log = logging.getLogger(__name__)
 
+_HEARD = ["last_heartbeat_at", "worker_ready", "worker_detail", "unready_since"]
+
 
 def read_heartbeats(world: World) -> None:
     """One look at every worker. Raises redis.RedisError: without Redis nothing is known, and nobody is judged."""
@@ -36,7 +38,9 @@ def read_heartbeats(world: World) -> None:
     for worker in heard:
         if worker.status == Status.BOOTING and worker.worker_ready and not _silent(worker, now, _stale()):
             _ready(worker, world)
-    _look_after_the_silent([worker for worker in workers if worker.status == Status.READY], world)
+    ready = [worker for worker in workers if worker.status == Status.READY]
+    _look_after_the_silent(ready, world)
+    _look_after_the_unready(ready, world)
 
 
 def _write_down(workers: Sequence[Instance], pulses: Mapping[str, Pulse]) -> list[Instance]:
@@ -50,8 +54,9 @@ def _write_down(workers: Sequence[Instance], pulses: Mapping[str, Pulse]) -> lis
         if worker.last_heartbeat_at is not None and at <= worker.last_heartbeat_at:
             continue
         worker.last_heartbeat_at, worker.worker_ready, worker.worker_detail = at, pulse.ready, pulse.detail
+        worker.unready_since = None if pulse.ready else worker.unready_since or at
         heard.append(worker)
-    Instance.objects.bulk_update(heard, ["last_heartbeat_at", "worker_ready", "worker_detail"], batch_size=1000)
+    Instance.objects.bulk_update(heard, _HEARD, batch_size=1000)
     return heard
 
 
@@ -85,15 +90,23 @@ def _look_after_the_silent(ready: Sequence[Instance], world: World) -> None:
         log.error("ALARM %d of %d workers are silent, none is given up: %s", len(lost), len(ready), doubt)
         return
     for worker in lost:
-        _give_up(worker, world)
+        _give_up(worker, f"no heartbeat since {worker.last_heartbeat_at:%H:%M:%S} UTC", world)
 
 
-def _give_up(worker: Instance, world: World) -> None:
+def _look_after_the_unready(ready: Sequence[Instance], world: World) -> None:
+    """An engine that does not come back serves nobody, and its machine costs as much as one that does."""
+    limit = timedelta(seconds=settings.UNREADY_DEADLINE)
+    for worker in ready:
+        if worker.unready_since is not None and worker.unready_since < world.now() - limit:
+            _give_up(worker, f"its engine has not been healthy for {limit}: {worker.worker_detail}", world)
+
+
+def _give_up(worker: Instance, reason: str, world: World) -> None:
     held = Instance.lease(worker.pk, now=world.now(), seconds=settings.LEASE_SECONDS)
     if held is None:
         return
     if held.status == Status.READY:
-        fail(held, world, f"no heartbeat since {worker.last_heartbeat_at:%H:%M:%S} UTC")
+        fail(held, world, reason)
     held.release(due=held.next_attempt_at)
 
 

@@ -72,6 +72,7 @@ class Instance(models.Model):
     registered_at = models.DateTimeField(null=True, blank=True)
     last_heartbeat_at = models.DateTimeField(null=True, blank=True)
     worker_ready = models.BooleanField(default=False, help_text="The worker's own last word")
+    unready_since = models.DateTimeField(null=True, blank=True, help_text="Heard since then, and never as ready")
     worker_detail = models.TextField(blank=True, help_text="Why the worker is not ready, in its own words")
 
     objects = InstanceQuerySet.as_manager()

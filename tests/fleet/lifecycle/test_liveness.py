@@ -106,6 +106,30 @@ def test_a_wave_of_silence_freezes_the_reaping_and_alarms(
     assert "ALARM 3 of 4" in caplog.text
 
 
+def test_an_engine_that_does_not_come_back_is_given_up(stage: Stage, fleet: list[Instance]) -> None:
+    def a_minute_later() -> list[str]:
+        stage.clock.forward(minutes=1)
+        stage.heartbeat(fleet[0], ready=False)
+        stage.heartbeat(*fleet[1:])
+        liveness.read_heartbeats(stage.world)
+        return statuses(fleet)
+
+    for _ in range(11):
+        assert a_minute_later() == [Status.READY] * 4
+
+    assert a_minute_later() == [Status.FAILED, Status.READY, Status.READY, Status.READY]
+
+
+def test_an_engine_that_comes_back_is_kept(stage: Stage, fleet: list[Instance]) -> None:
+    for ready in (False, True) * 10:
+        stage.heartbeat(fleet[0], ready=ready)
+        stage.heartbeat(*fleet[1:])
+        liveness.read_heartbeats(stage.world)
+        stage.clock.forward(minutes=1)
+
+    assert statuses(fleet) == [Status.READY] * 4
+
+
 @pytest.mark.parametrize("trouble", ["no router", "a new router", "flushed", "rebuilt a moment ago"])
 def test_silence_proves_nothing_while_nobody_could_have_heard(
     stage: Stage, fleet: list[Instance], trouble: str
