@@ -53,11 +53,18 @@ def _write_down(workers: Sequence[Instance], pulses: Mapping[str, Pulse]) -> lis
         at = datetime.fromtimestamp(pulse.last_heartbeat, UTC)
         if worker.last_heartbeat_at is not None and at <= worker.last_heartbeat_at:
             continue
+        worker.unready_since = None if pulse.ready else _unready_since(worker, at)
         worker.last_heartbeat_at, worker.worker_ready, worker.worker_detail = at, pulse.ready, pulse.detail
-        worker.unready_since = None if pulse.ready else worker.unready_since or at
         heard.append(worker)
     Instance.objects.bulk_update(heard, _HEARD, batch_size=1000)
     return heard
+
+
+def _unready_since(worker: Instance, at: datetime) -> datetime:
+    """A gap in what was heard starts the count anew: nobody knows how the engine was meanwhile."""
+    if worker.unready_since is None or _silent(worker, at, _stale()):
+        return at
+    return worker.unready_since
 
 
 def _ready(worker: Instance, world: World) -> None:
@@ -97,7 +104,12 @@ def _look_after_the_unready(ready: Sequence[Instance], world: World) -> None:
     """An engine that does not come back serves nobody, and its machine costs as much as one that does."""
     limit = timedelta(seconds=settings.UNREADY_DEADLINE)
     for worker in ready:
-        if worker.unready_since is not None and worker.unready_since < world.now() - limit:
+        # Up to its last word and not up to now: silence is judged elsewhere, and may be our own fault.
+        if (
+            worker.unready_since
+            and worker.last_heartbeat_at
+            and worker.last_heartbeat_at - worker.unready_since > limit
+        ):
             _give_up(worker, f"its engine has not been healthy for {limit}: {worker.worker_detail}", world)
 
 
