@@ -281,7 +281,7 @@ def build(config: dict[str, Any], *, state_dir: str = "") -> Agent:
     url = os.environ.get("INVENTIV_ENGINE_URL") or "http://127.0.0.1:{}".format(config["engine"]["port"])
     engine = Engine(command, url, http=call, clock=time.monotonic, chance=random.random)
     state = State(Path(state_dir or config["state_dir"]))
-    return Agent(config, state=state, engine=engine, power_off=lambda: subprocess.call(power_off))  # noqa: S603
+    return Agent(config, state=state, engine=engine, power_off=lambda: subprocess.call(power_off))  # noqa: S603 - ours
 
 
 def main() -> int:

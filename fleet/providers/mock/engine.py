@@ -16,25 +16,21 @@ import os
 import signal
 import sys
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
 
+from fleet.providers.mock import engine_http as http
 from fleet.providers.mock import engine_requests as requests
 from fleet.providers.mock import speech
+from fleet.providers.mock.engine_answers import Chat, Completion, Shape
+from fleet.providers.mock.engine_http import Receive, Scope, Send
 from fleet.providers.mock.engine_requests import Generation, Refusal
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
 _VERSION = "0.33.0+simulated"
-_MAX_BODY = 32 << 20  # bytes
 _SHUTDOWN_TIMEOUT = 120  # seconds
 _PR_SET_PDEATHSIG = 1
 
@@ -64,7 +60,7 @@ class Engine:
         self._open: dict[tuple[str, str], Callable[[Send], Awaitable[None]]] = {
             ("GET", "/health"): self._health,
             ("GET", "/metrics"): self._metrics,
-            ("GET", "/version"): lambda send: _send_json(send, {"version": _VERSION}),
+            ("GET", "/version"): lambda send: http.send_json(send, {"version": _VERSION}),
             ("GET", "/v1/models"): self._models,
         }
         self._work: dict[tuple[str, str], Callable[[dict[str, Any], Send], Awaitable[None]]] = {
@@ -79,12 +75,12 @@ class Engine:
         try:
             await self._answer(scope, receive, send)
         except Refusal as refusal:
-            await _send_json(send, {"error": refusal.error}, status=refusal.status)
+            await http.send_json(send, {"error": refusal.error}, status=refusal.status)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = (scope["method"], scope["path"])
         if scope["path"].startswith("/v1/") and not self._is_allowed(scope):
-            await _send_json(send, {"error": "Unauthorized"}, status=401)
+            await http.send_json(send, {"error": "Unauthorized"}, status=401)
         elif route in self._open:
             await self._open[route](send)
         elif route not in self._work:
@@ -94,8 +90,8 @@ class Engine:
         elif not self._is_ready():
             raise Refusal(503, "ServiceUnavailableError", "The model is still loading.")
         else:
-            body = requests.parse(await _read(receive), model=self.options.model)
-            await _until_gone(receive, self._work[route](body, send))
+            body = requests.parse(await http.read(receive), model=self.options.model)
+            await http.until_gone(receive, self._work[route](body, send))
 
     def _is_allowed(self, scope: Scope) -> bool:
         if not self.options.api_key:
@@ -109,7 +105,7 @@ class Engine:
     # --- how it is ------------------------------------------------------------------------------------------------
 
     async def _health(self, send: Send) -> None:
-        await _send(send, b"", content_type=b"text/plain", status=200 if self._is_ready() else 503)
+        await http.answer(send, b"", content_type=b"text/plain", status=200 if self._is_ready() else 503)
 
     async def _models(self, send: Send) -> None:
         model = {
@@ -121,7 +117,7 @@ class Engine:
             "parent": None,
             "max_model_len": self.options.max_model_len,
         }
-        await _send_json(send, {"object": "list", "data": [model]})
+        await http.send_json(send, {"object": "list", "data": [model]})
 
     async def _metrics(self, send: Send) -> None:
         name = json.dumps(self.options.model)
@@ -141,19 +137,19 @@ class Engine:
             labels = f'{{finished_reason="{reason}",model_name={name}}}'
             lines += [f"vllm:request_success_total{labels} {float(number)}"]
         text = "\n".join(lines) + "\n"
-        await _send(send, text.encode(), content_type=b"text/plain; version=0.0.4; charset=utf-8")
+        await http.answer(send, text.encode(), content_type=b"text/plain; version=0.0.4; charset=utf-8")
 
     # --- what it does -----------------------------------------------------------------------------------------------
 
     async def _chat(self, body: dict[str, Any], send: Send) -> None:
         options = self.options
         generation = requests.chat(body, model=options.model, max_model_len=options.max_model_len)
-        await self._generate(generation, send, _Chat(options.model))
+        await self._generate(generation, send, Chat(options.model))
 
     async def _completion(self, body: dict[str, Any], send: Send) -> None:
         options = self.options
         generation = requests.completion(body, model=options.model, max_model_len=options.max_model_len)
-        await self._generate(generation, send, _Completion(options.model))
+        await self._generate(generation, send, Completion(options.model))
 
     async def _embed(self, body: dict[str, Any], send: Send) -> None:
         wanted = requests.embedding(body)
@@ -166,29 +162,29 @@ class Engine:
             for index, vector in enumerate(vectors)
         ]
         usage = {"prompt_tokens": wanted.prompt_tokens, "total_tokens": wanted.prompt_tokens}
-        await _send_json(send, {"object": "list", "model": self.options.model, "data": data, "usage": usage})
+        await http.send_json(send, {"object": "list", "model": self.options.model, "data": data, "usage": usage})
 
-    async def _generate(self, generation: Generation, send: Send, shape: _Shape) -> None:
+    async def _generate(self, generation: Generation, send: Send, shape: Shape) -> None:
         async with self._slot():
             if generation.stream:
                 await self._stream(generation, send, shape)
             else:
                 async for _ in self._paced(generation):
                     pass
-                await _send_json(send, shape.whole(generation))
+                await http.send_json(send, shape.whole(generation))
             self._count(prompt=generation.prompt_tokens, reason=generation.choices[0].finish_reason)
 
-    async def _stream(self, generation: Generation, send: Send, shape: _Shape) -> None:
+    async def _stream(self, generation: Generation, send: Send, shape: Shape) -> None:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async for index, token, is_first in self._paced(generation):
             if is_first:
-                await _send_event(send, shape.opening(index))
-            await _send_event(send, shape.piece(index, token))
+                await http.send_event(send, shape.opening(index))
+            await http.send_event(send, shape.piece(index, token))
         for index, choice in enumerate(generation.choices):
-            await _send_event(send, shape.closing(index, choice.finish_reason))
+            await http.send_event(send, shape.closing(index, choice.finish_reason))
         if generation.include_usage:
-            await _send_event(send, shape.usage(generation))
+            await http.send_event(send, shape.usage(generation))
         await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
 
     async def _paced(self, generation: Generation) -> AsyncIterator[tuple[int, str, bool]]:
@@ -220,121 +216,6 @@ class Engine:
     def _count(self, *, prompt: int, reason: str) -> None:
         self.prompt_tokens += prompt
         self.finished[reason] += 1
-
-
-# --- the shapes of answers ------------------------------------------------------------------------------------------
-
-
-class _Shape:
-    prefix, one, part = "", "", ""
-
-    def __init__(self, model: str) -> None:
-        self._head = {"id": f"{self.prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
-
-    def opening(self, index: int) -> dict[str, Any] | None:
-        """What comes before a choice's first token, if anything does."""
-        return None
-
-    def piece(self, index: int, token: str) -> dict[str, Any]:
-        return self._part([{"index": index, **self._said(token), "logprobs": None, "finish_reason": None}])
-
-    def closing(self, index: int, reason: str) -> dict[str, Any]:
-        return self._part([{"index": index, **self._said(""), "logprobs": None, "finish_reason": reason}])
-
-    def usage(self, generation: Generation) -> dict[str, Any]:
-        return self._part([]) | {"usage": generation.usage}
-
-    def whole(self, generation: Generation) -> dict[str, Any]:
-        choices = [
-            {
-                "index": index,
-                **self._text("".join(choice.tokens)),
-                "logprobs": None,
-                "finish_reason": choice.finish_reason,
-            }
-            for index, choice in enumerate(generation.choices)
-        ]
-        return {**self._head, "object": self.one, "choices": choices, "usage": generation.usage}
-
-    def _part(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return {**self._head, "object": self.part, "choices": choices}
-
-    def _said(self, token: str) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def _text(self, text: str) -> dict[str, Any]:
-        raise NotImplementedError
-
-
-class _Chat(_Shape):
-    prefix, one, part = "chatcmpl", "chat.completion", "chat.completion.chunk"
-
-    def opening(self, index: int) -> dict[str, Any] | None:
-        delta = {"role": "assistant", "content": ""}
-        return self._part([{"index": index, "delta": delta, "logprobs": None, "finish_reason": None}])
-
-    def _said(self, token: str) -> dict[str, Any]:
-        return {"delta": {"content": token}}
-
-    def _text(self, text: str) -> dict[str, Any]:
-        return {"message": {"role": "assistant", "content": text}}
-
-
-class _Completion(_Shape):
-    prefix, one, part = "cmpl", "text_completion", "text_completion"
-
-    def _said(self, token: str) -> dict[str, Any]:
-        return {"text": token}
-
-    def _text(self, text: str) -> dict[str, Any]:
-        return {"text": text}
-
-
-# --- HTTP -----------------------------------------------------------------------------------------------------------
-
-
-async def _read(receive: Receive) -> bytes:
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Refusal(400, "BadRequestError", "The client went away.")
-        chunk: bytes = message.get("body", b"")
-        body += chunk
-        if len(body) > _MAX_BODY:
-            raise Refusal(413, "BadRequestError", "The body is too large.")
-        if not message.get("more_body"):
-            return body
-
-
-async def _until_gone(receive: Receive, work: Awaitable[None]) -> None:
-    """Do the work; stop if the client goes away, as vLLM does."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(receive())  # after the body, the only message left is the disconnect
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-    finally:
-        task.cancel()
-        gone.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
-async def _send(send: Send, body: bytes, *, content_type: bytes, status: int = 200) -> None:
-    headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _send_json(send: Send, value: object, *, status: int = 200) -> None:
-    await _send(send, json.dumps(value).encode(), content_type=b"application/json", status=status)
-
-
-async def _send_event(send: Send, value: dict[str, Any] | None) -> None:
-    if value is not None:
-        event = b"data: " + json.dumps(value, separators=(",", ":")).encode() + b"\n\n"
-        await send({"type": "http.response.body", "body": event, "more_body": True})
 
 
 # --- the process ----------------------------------------------------------------------------------------------------
