@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.template.loader import render_to_string
 
 from catalog import fit, offers, placement
 from catalog.admin import columns
 from catalog.admin.base import CatalogAdmin
+from catalog.admin.plans import plan_table
 from catalog.models import LlmModel
 from catalog.placement import Limits
 
@@ -61,7 +59,8 @@ class LlmModelAdmin(CatalogAdmin):
             return columns.NOTHING
         need = offers.need(model)
         plan = placement.plan(need, offers.current_offers(), Limits())
-        return render_to_string("admin/catalog/placements.html", {"need": need, **_rows(plan)})
+        load = f"{need.concurrency} sequences of {need.context_length} tokens at once"
+        return plan_table(plan, intro=f"For {load}. A deployment may ask for another load.")
 
     @admin.action(description="Allow deploying and calling the selected models", permissions=["change"])
     def activate(self, request: HttpRequest, chosen: QuerySet[LlmModel]) -> None:
@@ -70,14 +69,3 @@ class LlmModelAdmin(CatalogAdmin):
     @admin.action(description="Forbid deploying and calling the selected models", permissions=["change"])
     def deactivate(self, request: HttpRequest, chosen: QuerySet[LlmModel]) -> None:
         self.message_user(request, f"{chosen.update(is_active=False)} made inactive.")
-
-
-def _rows(plan: placement.Plan) -> dict[str, Any]:
-    return {
-        "ranked": [(row, *_price_and_stock(row.offer)) for row in plan.ranked],
-        "rejected": [(row, *_price_and_stock(row.offer)) for row in plan.rejected],
-    }
-
-
-def _price_and_stock(offer: placement.Offer) -> tuple[str, str]:
-    return columns.price(offer.price_per_hour, offer.currency), columns.stock_badge(offer.stock)

@@ -1,54 +1,23 @@
-"""A plan as a table that an operator can read."""
+"""What a plan comes to for an order, in a sentence and as the catalogue's table."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
-from catalog.placement import Offer, Plan, RankedOffer
+from catalog.admin import plans
+from catalog.placement import Plan
 from fleet.admin import columns
-
-_SHOWN_AT_ONCE = 5  # offers that fit; the others are behind a click
 
 
 def plan_table(plan: Plan, *, replicas: int) -> SafeString:
-    context = {
-        "best": [_ranked_row(ranked) for ranked in plan.ranked[:_SHOWN_AT_ONCE]],
-        "others": [_ranked_row(ranked) for ranked in plan.ranked[_SHOWN_AT_ONCE:]],
-        "rejected": [{**_offer_row(rejected.offer), "reason": rejected.reason} for rejected in plan.rejected],
-        "summary": summary(plan, replicas=replicas),
-    }
-    return render_to_string("admin/fleet/plan.html", context)
+    return plans.plan_table(plan, headline=summary(plan, replicas=replicas))
 
 
 def summary(plan: Plan, *, replicas: int) -> str:
-    """What the plan comes to, in a sentence."""
+    """The best offer and what it costs; empty where none fits."""
     if not plan.ranked:
-        return "No offer fits."
+        return ""
     best = plan.ranked[0].offer
     cost = columns.per_hour([(best.price_per_hour * replicas, best.currency)])
     machines = best.instance_type if replicas == 1 else f"{replicas} x {best.instance_type}"
     return f"{machines} in {best.zone} ({best.provider}) for {cost}"
-
-
-def _ranked_row(ranked: RankedOffer) -> dict[str, Any]:
-    return {
-        **_offer_row(ranked.offer),
-        "needed": f"{ranked.vram_needed_gb:.1f} GB",
-        "parts": f"{ranked.weights_gb:.1f} GB of weights, {ranked.kv_cache_gb:.1f} GB of KV cache",
-        "available": f"{ranked.vram_available_gb:.1f} GB",
-        "tensor_parallel_size": ranked.tensor_parallel_size,
-    }
-
-
-def _offer_row(offer: Offer) -> dict[str, Any]:
-    return {
-        "provider": offer.provider,
-        "zone": offer.zone,
-        "instance_type": offer.instance_type,
-        "gpus": f"{offer.gpu_count} x {offer.gpu_name} {offer.vram_per_gpu_gb} GB",
-        "price": columns.price(offer.price_per_hour, offer.currency),
-        "stock": offer.stock,
-    }
