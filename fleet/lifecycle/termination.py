@@ -12,7 +12,7 @@ from fleet.lifecycle import index
 from fleet.lifecycle.attempts import live_attempt, location_of, remember
 from fleet.lifecycle.world import ORCHESTRATOR, POLL, World
 from fleet.models import Attempt, Instance, Outcome
-from fleet.providers.base import Destruction, Handle, Provider
+from fleet.providers.base import Handle, Provider
 from fleet.states import Status
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def _destroyed(instance: Instance, attempt: Attempt, world: World) -> bool:
         if lag_is_over:
             _close(attempt, Outcome.REJECTED, world)
         return lag_is_over
-    if provider.destroy_step(handle) is not Destruction.GONE:
+    if not provider.destroy_step(handle).is_complete:
         return False
     _close(attempt, Outcome.DESTROYED, world)
     return True

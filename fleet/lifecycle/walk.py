@@ -13,7 +13,7 @@ from fleet.lifecycle import user_data
 from fleet.lifecycle.attempts import close, location_of
 from fleet.lifecycle.world import POLL, World
 from fleet.models import Attempt, Instance
-from fleet.providers.base import Destruction, ProviderError, QuotaError
+from fleet.providers.base import ProviderError, QuotaError
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +42,9 @@ def reject(instance: Instance, attempt: Attempt, error: ProviderError, world: Wo
 def clear_away(instance: Instance, attempt: Attempt, world: World) -> datetime:
     """Destroy what a rejected attempt left. Returns when the next step is due."""
     result = world.provider(instance.provider.name).destroy_step(attempt.handle(location_of(attempt)))
-    if result is Destruction.GONE:
+    if result.is_complete:
         close(instance, attempt, world, code=attempt.error_code, detail=attempt.detail)
-    return world.now() + (timedelta(0) if result is Destruction.GONE else POLL)
+    return world.now() + (timedelta(0) if result.is_complete else POLL)
 
 
 def no_offer_left(instance: Instance) -> str:

@@ -37,10 +37,19 @@ class MachineOffer:
     location: Location
     gpu_name: str
     gpu_count: int
-    vram_per_gpu_gb: int
-    price_per_hour: Decimal
+    vram_per_gpu_gb: int  # as on the vendor's label
+    price_per_hour: Decimal | None  # of the machine alone; None: the provider can't be asked for prices
     currency: str  # ISO 4217
     stock: Stock
+    spot_price_per_hour: Decimal | None = None  # where the provider rents it as spot / preemptible
+
+
+@dataclass(frozen=True, slots=True)
+class Ingress:
+    """Who may open connections to a machine: everything else is closed from outside."""
+
+    port: int
+    cidr: str  # "203.0.113.7/32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +63,38 @@ class ServerSpec:
     root_volume_gb: int
     user_data: str  # cloud-init; holds no secret but the one-time bootstrap token
     ssh_key_ids: tuple[str, ...] = ()
+    ingress: tuple[Ingress, ...] = ()
+    spot: bool = False  # cheaper, and the provider may take it back
+    owner: str = "inventiv"  # the installation: two of them may share an account of the provider
 
     @property
     def tags(self) -> dict[str, str]:
-        return {TAG_OWNER: OWNER, TAG_INSTANCE: self.instance_id, TAG_ATTEMPT: self.attempt_id}
+        return {TAG_OWNER: self.owner, TAG_INSTANCE: self.instance_id, TAG_ATTEMPT: self.attempt_id}
 
 
-TAG_OWNER, OWNER = "inv-owner", "inventiv"
+TAG_OWNER = "inv-owner"
 TAG_INSTANCE = "inv-instance"
 TAG_ATTEMPT = "inv-attempt"
+
+
+class ResourceKind(enum.StrEnum):
+    SERVER = "server"
+    VOLUME = "volume"
+    IP = "ip"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A volume or an address: what a provider bills beside the machine, and what may outlive it."""
+
+    kind: ResourceKind
+    id: str
+    location: Location
+    price_per_hour: Decimal
+    currency: str  # ISO 4217
+    tags: Mapping[str, str] = field(default_factory=dict)
+    created_at: datetime | None = None  # None: the provider does not say
+    server_id: str = ""  # the machine that it hangs on; empty: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +122,8 @@ class ServerView:
     ip_address: str | None
     tags: Mapping[str, str] = field(default_factory=dict)
     created_at: datetime | None = None
+    instance_type: str = ""
+    attachments: tuple[Resource, ...] = ()  # the volumes and addresses that are billed beside it
 
 
 class Absent(enum.Enum):
@@ -101,18 +135,29 @@ class Absent(enum.Enum):
 ABSENT = Absent.ABSENT
 
 
-class Destruction(enum.Enum):
-    GONE = "gone"  # the provider says that nothing of it remains
-    IN_PROGRESS = "in progress"  # ask again later
+@dataclass(frozen=True, slots=True)
+class Destruction:
+    """How far a destruction has come."""
+
+    remaining: frozenset[str]  # ids that the provider has not said to be gone: servers, volumes, addresses
+
+    @property
+    def is_complete(self) -> bool:
+        """The provider says that nothing of it remains."""
+        return not self.remaining
+
+
+GONE = Destruction(frozenset())
 
 
 @dataclass(frozen=True, slots=True)
 class OwnedResources:
-    """Everything with our tags in one location. A listing that is not `complete` proves nothing missing."""
+    """Everything with our tags in one location. A listing that is not `complete` proves nothing missing, though what
+    is in it exists."""
 
     servers: tuple[ServerView, ...]
-    volume_ids: tuple[str, ...]
-    ip_ids: tuple[str, ...]
+    volumes: tuple[Resource, ...]  # attached ones too
+    ips: tuple[Resource, ...]  # likewise
     complete: bool
 
 
@@ -120,6 +165,21 @@ class OwnedResources:
 class SshKeySpec:
     name: str
     public_key: str
+
+
+class Verdict(enum.StrEnum):
+    WORKS = "works"
+    MISSING = "missing"  # nothing can be rented before somebody does something about it
+    UNCLEAR = "unclear"  # could not be found out without renting
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that renting needs, and whether the account has it."""
+
+    subject: str  # "credentials", "permission to create servers", "image", "quota of L4-1-24G" ...
+    verdict: Verdict
+    detail: str  # in plain words; for what is missing, also what to do about it
 
 
 # --- the interface ----------------------------------------------------------------------------------------------
@@ -132,7 +192,11 @@ class Provider(Protocol):
     def listing_lag(self) -> timedelta:
         """For how long a new server may be missing from listings: an unclear create is not settled before."""
 
-    def list_offers(self, location: Location) -> Sequence[MachineOffer]: ...
+    def locations(self) -> Sequence[Location]:
+        """Every zone in which the account could rent."""
+
+    def list_offers(self, location: Location) -> Sequence[MachineOffer]:
+        """The GPU types that the zone has. One that is not in it is no longer rented there."""
 
     def ensure_server(self, spec: ServerSpec) -> ServerView:
         """Find the server with the attempt's tag, or create it. It may come back stopped."""
@@ -152,13 +216,20 @@ class Provider(Protocol):
         None settles an unclear create only when it is repeated: listings lag.
         """
 
-    def list_owned(self, location: Location) -> OwnedResources: ...
+    def list_owned(self, location: Location, owner: str) -> OwnedResources:
+        """What carries the tag of the installation `owner`. Raises only where not even a part could be listed."""
 
     def destroy_step(self, handle: Handle) -> Destruction:
-        """Take the next step towards nothing being left. Idempotent, re-entrant, never waits."""
+        """Take the next step towards nothing being left: the machine, its volumes, its addresses, in that order.
+
+        Idempotent, re-entrant, never waits. A handle without a `server_id` destroys what else it names.
+        """
 
     def ensure_ssh_key(self, key: SshKeySpec) -> str:
         """Register the public key; returns its id at the provider."""
+
+    def check(self, location: Location) -> Sequence[Finding]:
+        """What renting there needs and whether it is there, found out without renting. Raises nothing."""
 
 
 # --- errors: each names the decision that it demands ----------------------------------------------------------------

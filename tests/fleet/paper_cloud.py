@@ -9,9 +9,11 @@ from datetime import datetime, timedelta
 
 from fleet.providers.base import (
     ABSENT,
+    GONE,
     Absent,
     AmbiguousOutcome,
     Destruction,
+    Finding,
     Handle,
     Location,
     MachineOffer,
@@ -77,18 +79,24 @@ class PaperCloud:
             return None
         return view
 
-    def list_owned(self, location: Location) -> OwnedResources:
+    def list_owned(self, location: Location, owner: str) -> OwnedResources:
         return OwnedResources(tuple(self.servers.values()), (), (), complete=True)
+
+    def locations(self) -> Sequence[Location]:
+        return ()
+
+    def check(self, location: Location) -> Sequence[Finding]:
+        return ()
 
     def destroy_step(self, handle: Handle) -> Destruction:
         self._call("destroy_step")
         if handle.server_id not in self.servers:
-            return Destruction.GONE
+            return GONE
         if self.stuck_deletes:
             self.stuck_deletes -= 1
-            return Destruction.IN_PROGRESS
+            return Destruction(frozenset({handle.server_id}))
         del self.servers[handle.server_id]
-        return Destruction.IN_PROGRESS
+        return Destruction(frozenset({handle.server_id}))
 
     def ensure_ssh_key(self, key: SshKeySpec) -> str:
         raise NotFound("a cloud on paper has no SSH keys")

@@ -59,6 +59,7 @@ SETTINGS: dict[str, Setting] = {
     "unavailable": Setting("calls that are answered with Unavailable: on, off or the next N", "off", _switch),
     "throttled": Setting("calls that are answered with Throttled: on, off or the next N", "off", _switch),
     "auth_failure": Setting("calls that are refused for their credentials: on, off or the next N", "off", _switch),
+    "conflict": Setting("calls that meet another that is under way: on, off or the next N", "off", _switch),
     "quota": Setting("creates that are refused for the quota: on, off or the next N", "off", _switch),
     "stockout": Setting("what can't be created: a list of TYPE, @ZONE or TYPE@ZONE; * is all", "", _places),
     "stockout_at_start": Setting("what can be created but not started; a list like stockout's", "", _places),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fleet.providers.base import (
     ABSENT,
-    OWNER,
+    GONE,
     TAG_OWNER,
     Absent,
     AmbiguousOutcome,
@@ -20,12 +20,14 @@ from fleet.providers.base import (
     CapacityError,
     Conflict,
     Destruction,
+    Finding,
     Handle,
     InvalidSpec,
     Location,
     MachineOffer,
     NotFound,
     OwnedResources,
+    ProviderError,
     QuotaError,
     ServerSpec,
     ServerState,
@@ -34,6 +36,7 @@ from fleet.providers.base import (
     Stock,
     Throttled,
     Unavailable,
+    Verdict,
 )
 from fleet.providers.mock import machine
 from fleet.providers.mock.chaos import Chaos
@@ -80,12 +83,22 @@ class MockProvider:
                 raise Unavailable("the listing ended half-way: it proves nothing missing")
             return None
 
-    def list_owned(self, location: Location) -> OwnedResources:
+    def list_owned(self, location: Location, owner: str) -> OwnedResources:
         with self._call() as (books, chaos):
             servers, complete = self._listing(books, chaos, location)
-            views = tuple(self._view(server, chaos) for server in servers)
-            volumes = tuple(volume for view in views for volume in view.handle.volume_ids)
-            return OwnedResources(servers=views, volume_ids=volumes, ip_ids=(), complete=complete)
+            views = tuple(self._view(server, chaos) for server in servers if server.tags.get(TAG_OWNER) == owner)
+            return OwnedResources(servers=views, volumes=(), ips=(), complete=complete)
+
+    def locations(self) -> Sequence[Location]:
+        with self._call():
+            return tuple(Location(region, zone) for region, zones in price_list().regions.items() for zone in zones)
+
+    def check(self, location: Location) -> Sequence[Finding]:
+        try:
+            offers = self.list_offers(location)
+        except ProviderError as error:
+            return (Finding("the mock cloud", Verdict.MISSING, str(error)),)
+        return (Finding("the mock cloud", Verdict.WORKS, f"{len(offers)} types in {location.zone}"),)
 
     # --- making ---------------------------------------------------------------------------------------------------
 
@@ -136,16 +149,14 @@ class MockProvider:
         with self._call() as (books, chaos):
             server = _server(books, handle)
             if server is None:
-                return Destruction.GONE
+                return GONE
             if server.deleting_at is None:
                 books.change(server, deleting_at=self._clock())
-            if chaos.strikes("stuck_deletes"):
-                return Destruction.IN_PROGRESS
-            if machine.send(server, signal.SIGKILL):
-                return Destruction.IN_PROGRESS
+            if chaos.strikes("stuck_deletes") or machine.send(server, signal.SIGKILL):
+                return Destruction(frozenset({server.id}))
             shutil.rmtree(machine.directory(self.home, server.id), ignore_errors=True)
             books.change(server, deleted_at=self._clock(), pid=None, pid_started=None)
-            return Destruction.GONE
+            return GONE
 
     # --- the cloud's own affairs ----------------------------------------------------------------------------------
 
@@ -160,6 +171,8 @@ class MockProvider:
                 raise Throttled("too many calls to the mock cloud")
             if chaos.strikes("auth_failure"):
                 raise AuthError("the mock cloud does not accept these credentials")
+            if chaos.strikes("conflict"):
+                raise Conflict("the mock cloud is busy with the same thing")
             yield books, chaos
 
     def _make(self, books: Books, spec: ServerSpec, entry: MachineType) -> Server:
@@ -190,8 +203,8 @@ class MockProvider:
 
     def _listing(self, books: Books, chaos: Chaos, location: Location) -> tuple[list[Server], bool]:
         _check(location)
-        ours = [server for server in books.servers(zone=location.zone) if server.tags.get(TAG_OWNER) == OWNER]
-        listed = [server for server in ours if self._is_listed(server, chaos)]
+        servers = books.servers(zone=location.zone)
+        listed = [server for server in servers if self._is_listed(server, chaos)]
         if chaos.strikes("partial_listings"):
             return listed[: len(listed) // 2], False
         return listed, True
@@ -205,12 +218,12 @@ class MockProvider:
             handle=Handle(
                 server_id=server.id,
                 location=Location(region=server.region, zone=server.zone),
-                volume_ids=(f"{server.id}-root",),  # goes with the server
             ),
             state=state,
             ip_address=server.address if state is ServerState.RUNNING else None,
             tags=server.tags,
             created_at=server.created_at,
+            instance_type=server.instance_type,
         )
 
     def _state(self, server: Server, chaos: Chaos) -> ServerState:

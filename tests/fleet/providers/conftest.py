@@ -10,12 +10,28 @@ from pathlib import Path
 
 import pytest
 
-from fleet.providers.base import Location, ProviderError
+from fleet.providers.base import Location
 from fleet.providers.mock import machine, power
 from fleet.providers.mock.bill import bill
 from fleet.providers.mock.chaos import Chaos
 from fleet.providers.mock.provider import MockProvider
 from fleet.providers.mock.store import Server, Store
+from tests.fleet.providers.conformance import Fault, a_spec
+
+_CHAOS_OF_A_CALL = {
+    Fault.UNAUTHORIZED: "auth_failure",
+    Fault.FORBIDDEN: "auth_failure",
+    Fault.CONFLICT: "conflict",
+    Fault.THROTTLED: "throttled",
+    Fault.BAD_GATEWAY: "unavailable",
+    Fault.HANG: "unavailable",
+    Fault.UNREACHABLE: "unavailable",
+}
+_CHAOS_OF_A_CREATE = _CHAOS_OF_A_CALL | {
+    Fault.BAD_GATEWAY: "lost_requests",
+    Fault.HANG: "lost_requests",
+    Fault.QUOTA: "quota",
+}
 
 
 class MockCloud:
@@ -33,15 +49,26 @@ class MockCloud:
     def pass_time(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
+    def servers(self) -> int:
+        return self.billed()
+
     def billed(self) -> int:
         return sum(line.until is None for line in bill(Store(self.home), now=self.now).lines)
 
     def add_foreign_server(self) -> str:
+        return self._add(tags={"owner": "somebody else"})
+
+    def add_servers_of_ours(self, count: int) -> None:
+        for _ in range(count):
+            spec = a_spec(self)
+            self._add(tags=spec.tags, attempt_id=spec.attempt_id)
+
+    def _add(self, *, tags: dict[str, str], attempt_id: str | None = None) -> str:
         with Store(self.home).transaction() as books:
-            foreign = Server(
+            server = Server(
                 id=f"mock-{uuid.uuid4()}",
-                attempt_id=None,
-                tags={"owner": "somebody else"},
+                attempt_id=attempt_id,
+                tags=tags,
                 region=self.location.region,
                 zone=self.location.zone,
                 instance_type=self.instance_type,
@@ -52,8 +79,8 @@ class MockCloud:
                 user_data="",
                 created_at=self.now,
             )
-            books.add(foreign)
-        return foreign.id
+            books.add(server)
+        return server.id
 
     def has_server(self, server_id: str) -> bool:
         with Store(self.home).transaction() as books:
@@ -80,8 +107,14 @@ class MockCloud:
         name = "stockout_at_start" if at_start else "stockout"
         self.chaos(name, f"{self.instance_type}@{self.location.zone}")
 
-    def fail_next_call(self, error: type[ProviderError]) -> None:
-        self.chaos({"auth": "auth_failure"}.get(error.code, error.code), "1")
+    def switch_off(self, server_id: str) -> None:
+        power.kill(self.home, server_id)
+
+    def fail_next_call(self, fault: Fault) -> None:
+        self.chaos(_CHAOS_OF_A_CALL[fault], "1")
+
+    def fail_next_create(self, fault: Fault) -> None:
+        self.chaos(_CHAOS_OF_A_CREATE[fault], "1")
 
     def hold_deletes(self) -> None:
         self.chaos("stuck_deletes", "on")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from fleet.providers import base, registry
+from fleet.providers import registry
 from fleet.providers.base import CapacityError, Provider, ServerSpec, ServerState, Unavailable
 from fleet.providers.mock import machine, power
 from fleet.providers.mock.bill import bill
@@ -216,7 +216,7 @@ def test_the_bill_counts_from_creation_to_deletion_whether_it_runs_or_not(cloud:
     view = cloud.driver().ensure_server(a_spec(cloud))
     cloud.pass_time(2 * 3600)
     running = bill(Store(cloud.home), now=cloud.now)
-    assert cloud.driver().destroy_step(view.handle) is base.Destruction.GONE
+    assert cloud.driver().destroy_step(view.handle).is_complete
     cloud.pass_time(3600)
     ended = bill(Store(cloud.home), now=cloud.now)
 
