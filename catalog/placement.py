@@ -34,6 +34,7 @@ class Offer:
     stock: str  # available | scarce | shortage | unknown
     active: bool = True  # whether the operator wants new machines of this type
     enabled: bool = True  # whether this installation may rent from the provider
+    spot: bool = False  # the price is that of a machine which the provider may take back
 
     @property
     def vram_gb(self) -> int:
@@ -50,6 +51,7 @@ class Limits:
     instance_types: tuple[str, ...] = ()
     max_price_per_hour: Decimal | None = None
     currency: str = currency.REFERENCE  # of the price
+    spot: bool = False  # ask for machines that the provider may take back, and for no others
 
     def to_json(self) -> dict[str, Any]:
         return _row(self)
@@ -61,6 +63,7 @@ class Limits:
             **{name: tuple(data.get(name, ())) for name in ("providers", "regions", "zones", "instance_types")},
             max_price_per_hour=None if price is None else Decimal(price),
             currency=data.get("currency", currency.REFERENCE),
+            spot=data.get("spot", False),
         )
 
 
@@ -87,6 +90,19 @@ class RejectedOffer:
 class Plan:
     ranked: tuple[RankedOffer, ...]
     rejected: tuple[RejectedOffer, ...]
+
+    def walk(self) -> tuple[RankedOffer, ...]:
+        """The order in which the offers are tried: the best one's type in all its zones, then the other types of its
+        provider, then other providers; among each, as ranked."""
+        if not self.ranked:
+            return ()
+        best = self.ranked[0].offer
+
+        def distance(row: RankedOffer) -> tuple[bool, bool]:
+            offer = row.offer
+            return offer.provider != best.provider, offer.instance_type != best.instance_type
+
+        return tuple(sorted(self.ranked, key=distance))
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary for `json.dumps`: prices are strings. `from_json` gives the equal plan back."""

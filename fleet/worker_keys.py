@@ -5,27 +5,20 @@ from __future__ import annotations
 import hashlib
 import secrets
 import uuid
-from functools import cache
 
-from django.conf import settings
 from django.utils.crypto import salted_hmac
 
-from routing.discovery.sealing import Sealer
-
-
-@cache
-def _sealer() -> Sealer:
-    return Sealer(settings.ENCRYPTION_KEYS)
+from fleet import sealing
 
 
 def new_engine_key() -> str:
     """A fresh key for an engine, sealed."""
-    return _sealer().seal(secrets.token_urlsafe(32))
+    return sealing.seal(secrets.token_urlsafe(32))
 
 
 def open_engine_key(sealed: str) -> str:
     """Raises SealBroken if no key of ENCRYPTION_KEYS opens it."""
-    return _sealer().unseal(sealed)
+    return sealing.unseal(sealed)
 
 
 def bootstrap_token(attempt_id: uuid.UUID) -> str:

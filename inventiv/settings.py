@@ -38,6 +38,9 @@ with configuration.refusing():
 CONTROL_PLANE_URL = env.str("CONTROL_PLANE_URL", default=f"http://127.0.0.1:{API_PORT}")
 ROUTER_URL = env.str("ROUTER_URL", default=f"http://127.0.0.1:{ROUTER_PORT}")
 
+# The name in the tags of what we rent: two installations that share an account of a provider need two names.
+INSTALLATION = env.str("INSTALLATION", default="inventiv")
+
 # --- secrets ----------------------------------------------------------------------------------------------------
 
 SECRET_KEY = env.str("SECRET_KEY", default="")

@@ -22,6 +22,10 @@ class InstanceType(models.Model):
         verbose_name="VRAM per GPU (GB)", validators=[MinValueValidator(1)], help_text="As on the vendor's label"
     )
     is_active = models.BooleanField(default=True, db_default=True, help_text="Whether new machines may be of this type")
+    vanished_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="Since when the provider no longer lists it anywhere"
+    )
+    synced = models.JSONField(default=dict, editable=False, help_text="What the last sync or seed wrote, by column")
 
     class Meta:
         db_table = "instance_types"
@@ -65,6 +69,22 @@ class InstanceAvailability(models.Model):
     currency = models.CharField(max_length=3, validators=[validate_currency], help_text="ISO 4217")
     stock = models.CharField(max_length=20, choices=Stock.choices, default=Stock.UNKNOWN, db_default=Stock.UNKNOWN)
     updated_at = models.DateTimeField(auto_now=True)
+    spot_price_per_hour = models.DecimalField(
+        max_digits=12,
+        decimal_places=6,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text="Of a machine that the provider may take back; empty: it rents none",
+    )
+    vanished_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="Since when the provider no longer lists it"
+    )
+    synced = models.JSONField(default=dict, editable=False, help_text="What the last sync or seed wrote, by column")
+
+    # Learned from our own tries: a provider's word about its stock is worth less.
+    last_success_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_stockout_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:
         db_table = "instance_availability"

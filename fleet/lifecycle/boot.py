@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 
 from fleet.lifecycle import index, termination
-from fleet.lifecycle.attempts import live_attempt, location_of
+from fleet.lifecycle.attempts import live_attempt, location_of, provider_of
 from fleet.lifecycle.failing import fail
 from fleet.lifecycle.world import World
 from fleet.models import Instance
@@ -60,7 +60,7 @@ def _machine_trouble(instance: Instance, world: World) -> str:
     attempt = live_attempt(instance)
     if attempt is None:
         return "no machine is recorded for it"
-    seen = world.provider(attempt.instance_type.provider.name).get(attempt.handle(location_of(attempt)))
+    seen = provider_of(attempt, world).get(attempt.handle(location_of(attempt)))
     if seen is ABSENT:
         return "the provider no longer knows its machine"
     if seen.state in _DEAD:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from fleet.lifecycle import index, termination, user_data, walk
-from fleet.lifecycle.attempts import close, live_attempt, location_of, remember
+from fleet.lifecycle import index, ledger, server_spec, stock, termination, user_data, walk
+from fleet.lifecycle.attempts import live_attempt, location_of, note_asked, provider_of, remember
 from fleet.lifecycle.failing import fail
 from fleet.lifecycle.world import ORCHESTRATOR, POLL, World
 from fleet.models import Attempt, Instance
@@ -23,7 +23,6 @@ from fleet.providers.base import (
     Provider,
     ProviderError,
     QuotaError,
-    ServerSpec,
     ServerState,
     ServerView,
 )
@@ -43,30 +42,32 @@ def step(instance: Instance, world: World) -> datetime | None:
     attempt = live_attempt(instance) or walk.next_attempt(instance, world)
     if attempt is None:
         return fail(instance, world, walk.no_offer_left(instance))
+    if isinstance(attempt, walk.Pause):
+        return attempt.until
     if attempt.error_code:
         return walk.clear_away(instance, attempt, world)
-    provider = world.provider(instance.provider.name)
     try:
-        return _bring_up(instance, attempt, provider, world)
+        return _bring_up(instance, attempt, world)
     except (CapacityError, QuotaError) as error:
         return walk.reject(instance, attempt, error, world)
     except (AuthError, InvalidSpec) as error:
         walk.reject(instance, attempt, error, world)
+        log.error("ALARM %s: the provider refuses (%s): %s", instance, error.code, error)
         return fail(instance, world, f"the provider refused ({error.code}): {error}")
 
 
-def _bring_up(instance: Instance, attempt: Attempt, provider: Provider, world: World) -> datetime | None:
+def _bring_up(instance: Instance, attempt: Attempt, world: World) -> datetime | None:
+    provider = provider_of(attempt, world)
     view = _machine(instance, attempt, provider, world)
     if view is None:
         return world.now() + POLL
     if view.state is ServerState.STOPPED:
-        provider.configure(view.handle, user_data.of(instance, attempt))
-        provider.start(view.handle)
-        seen = provider.get(view.handle)
-        view = view if seen is ABSENT else seen
+        view = _switch_on(instance, attempt, provider, view)
     if view.state is not ServerState.RUNNING or view.ip_address is None:
         return world.now() + POLL
     now = world.now()
+    ledger.record(attempt, view, now=now)  # its address may be billed by itself, and did not exist before
+    stock.succeeded(attempt, now=now)
     moved = instance.move(
         Status.BOOTING,
         reason=f"{instance.instance_type.name} runs in {instance.zone.name} at {view.ip_address}",
@@ -80,31 +81,37 @@ def _bring_up(instance: Instance, attempt: Attempt, provider: Provider, world: W
     return now
 
 
+def _switch_on(instance: Instance, attempt: Attempt, provider: Provider, view: ServerView) -> ServerView:
+    provider.configure(view.handle, user_data.of(instance, attempt))
+    provider.start(view.handle)
+    seen = provider.get(view.handle)
+    return view if seen is ABSENT else seen
+
+
 def _machine(instance: Instance, attempt: Attempt, provider: Provider, world: World) -> ServerView | None:
     """The attempt's machine, made if it is not there; None while that is not clear."""
     if attempt.server_id:
         return _look_again(instance, attempt, provider, world)
-    location = location_of(attempt)
     if attempt.asked_at is not None:
         # Asked before, and the answer was lost with the caller or on the way. Settle that first.
-        view = provider.find_attempt(str(attempt.pk), location)
+        view = provider.find_attempt(str(attempt.pk), location_of(attempt))
         if view is not None:
-            return remember(instance, attempt, view)
+            return remember(instance, attempt, view, world)
         if world.now() < attempt.asked_at + provider.listing_lag:
             return None
-    instance.confirm_lease()
-    Attempt.objects.filter(pk=attempt.pk).update(asked_at=world.now())
+    spec = server_spec.of(instance, attempt)
+    note_asked(instance, attempt, at=world.now())
     try:
-        view = provider.ensure_server(_spec(instance, attempt))
+        view = provider.ensure_server(spec)
     except AmbiguousOutcome as error:
         log.warning("%s: unclear whether a machine was made, settling: %s", instance, error)
-        Attempt.objects.filter(pk=attempt.pk).update(asked_at=world.now(), detail=str(error))
+        note_asked(instance, attempt, at=world.now(), detail=str(error))
         return None
     except ProviderError:
         # An answer, and a clear one: nothing was made, so there is nothing to settle.
-        Attempt.objects.filter(pk=attempt.pk).update(asked_at=None)
+        note_asked(instance, attempt, at=None)
         raise
-    return remember(instance, attempt, view)
+    return remember(instance, attempt, view, world)
 
 
 def _look_again(instance: Instance, attempt: Attempt, provider: Provider, world: World) -> ServerView | None:
@@ -112,16 +119,6 @@ def _look_again(instance: Instance, attempt: Attempt, provider: Provider, world:
     if seen is not ABSENT:
         return seen
     if world.now() > attempt.started_at + _GRACE_OF_A_NEW_MACHINE:
-        close(instance, attempt, world, code="vanished", detail="the provider no longer knows the machine")
+        # Its volumes may be left: they go before another offer is tried.
+        walk.give_up(attempt, code="vanished", detail="the provider no longer knows the machine")
     return None
-
-
-def _spec(instance: Instance, attempt: Attempt) -> ServerSpec:
-    return ServerSpec(
-        attempt_id=str(attempt.pk),
-        instance_id=str(instance.pk),
-        location=location_of(attempt),
-        instance_type=attempt.instance_type.name,
-        root_volume_gb=user_data.root_volume_gb(instance),
-        user_data=user_data.of(instance, attempt),
-    )

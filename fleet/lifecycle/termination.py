@@ -9,10 +9,9 @@ import redis
 from django.conf import settings
 
 from fleet.lifecycle import index
-from fleet.lifecycle.attempts import live_attempt, location_of, remember
+from fleet.lifecycle.attempts import close, destroy_step, live_attempt, location_of, provider_of, remember
 from fleet.lifecycle.world import ORCHESTRATOR, POLL, World
-from fleet.models import Attempt, Instance, Outcome
-from fleet.providers.base import Handle, Provider
+from fleet.models import Attempt, Instance
 from fleet.states import Status
 
 log = logging.getLogger(__name__)
@@ -82,30 +81,23 @@ def _drained(instance: Instance, world: World) -> bool:
 
 def _destroyed(instance: Instance, attempt: Attempt, world: World) -> bool:
     """Take the next step; True once the provider has said that nothing of the attempt exists."""
-    provider = world.provider(attempt.instance_type.provider.name)
-    handle = _handle(instance, attempt, provider)
-    if handle is None:
-        lag_is_over = attempt.asked_at is None or world.now() >= attempt.asked_at + provider.listing_lag
-        if lag_is_over:
-            _close(attempt, Outcome.REJECTED, world)
-        return lag_is_over
-    if not provider.destroy_step(handle).is_complete:
+    if attempt.server_id or _found(instance, attempt, world):
+        gone = destroy_step(attempt, world).is_complete
+    else:
+        lag = provider_of(attempt, world).listing_lag
+        gone = attempt.asked_at is None or world.now() >= attempt.asked_at + lag
+    if gone:
+        close(instance, attempt, world)
+    return gone
+
+
+def _found(instance: Instance, attempt: Attempt, world: World) -> bool:
+    """A machine whose create was never answered is looked for by its tag."""
+    view = provider_of(attempt, world).find_attempt(str(attempt.pk), location_of(attempt))
+    if view is None:
         return False
-    _close(attempt, Outcome.DESTROYED, world)
+    remember(instance, attempt, view, world)
     return True
-
-
-def _handle(instance: Instance, attempt: Attempt, provider: Provider) -> Handle | None:
-    """Where the machine is. One whose create was never answered is looked for by its tag."""
-    if attempt.server_id:
-        return attempt.handle(location_of(attempt))
-    view = provider.find_attempt(str(attempt.pk), location_of(attempt))
-    return None if view is None else remember(instance, attempt, view).handle
-
-
-def _close(attempt: Attempt, outcome: Outcome, world: World) -> None:
-    attempt.outcome, attempt.ended_at = outcome, world.now()
-    attempt.save(update_fields=["outcome", "ended_at"])
 
 
 def _alarm_if_stuck(instance: Instance, world: World) -> None:

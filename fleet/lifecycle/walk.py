@@ -3,48 +3,76 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from django.db import transaction
 
-from catalog.placement import Plan, RankedOffer
-from fleet import placing
-from fleet.lifecycle import user_data
-from fleet.lifecycle.attempts import close, location_of
+from catalog.placement import Offer, Plan, RankedOffer
+from fleet import accounts, placing
+from fleet.lifecycle import stock, user_data
+from fleet.lifecycle.attempts import close, destroy_step
 from fleet.lifecycle.world import POLL, World
 from fleet.models import Attempt, Instance
-from fleet.providers.base import ProviderError, QuotaError
+from fleet.providers.base import CapacityError, ProviderError, QuotaError
 
 log = logging.getLogger(__name__)
 
 
-def next_attempt(instance: Instance, world: World) -> Attempt | None:
-    """Open an attempt on the best offer of the plan that is not ruled out; None if none is left."""
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Every offer that is left was refused to somebody a moment ago: look again then."""
+
+    until: datetime
+
+
+def next_attempt(instance: Instance, world: World) -> Attempt | Pause | None:
+    """Open an attempt on the first offer of the walk that is neither ruled out nor cooling; None if none is left."""
     tried = list(instance.attempts.select_related("instance_type__provider", "zone").order_by("ordinal"))
-    for ranked in Plan.from_json(instance.deployment.request.plan).ranked:
-        if not _ruled_out(ranked, tried):
-            return _open(instance, ranked, ordinal=len(tried) + 1, world=world)
-    return None
+    left = [
+        (ranked, account)
+        for ranked, account in _ways(Plan.from_json(instance.deployment.request.plan))
+        if not _ruled_out(ranked.offer, account, tried)
+    ]
+    if not left:
+        return None
+    now = world.now()
+    cooling = stock.cooling([ranked.offer.instance_type for ranked, _ in left], now=now)
+    for ranked, account in left:
+        if cooling.until(ranked.offer, account) <= now:
+            return _open(instance, ranked, account, ordinal=len(tried) + 1, now=now)
+    return Pause(min(cooling.until(ranked.offer, account) for ranked, account in left))
 
 
 def reject(instance: Instance, attempt: Attempt, error: ProviderError, world: World) -> datetime:
-    """Record the provider's refusal. Returns when the next step is due."""
+    """Record the provider's refusal, and what it teaches. Returns when the next step is due."""
     log.warning("%s: offer rejected (%s): %s", instance, error.code, error)
-    if not attempt.server_id:
+    if isinstance(error, CapacityError):
+        stock.sold_out(attempt, now=world.now())
+    if isinstance(error, QuotaError):
+        stock.quota_refused(attempt, now=world.now())
+    if attempt.server_id:
+        # Refused at power-on: the machine exists, stopped. It goes before another offer is tried.
+        give_up(attempt, code=error.code, detail=str(error))
+    else:
         close(instance, attempt, world, code=error.code, detail=str(error))
-        return world.now()
-    # Refused at power-on: the machine exists, stopped. It goes before another offer is tried.
-    attempt.error_code, attempt.detail = error.code, str(error)
-    attempt.save(update_fields=["error_code", "detail"])
     return world.now()
 
 
+def give_up(attempt: Attempt, *, code: str, detail: str) -> None:
+    """Nothing will come of its machine: what is left of it is cleared away next."""
+    attempt.error_code, attempt.detail = code, detail
+    attempt.save(update_fields=["error_code", "detail"])
+
+
 def clear_away(instance: Instance, attempt: Attempt, world: World) -> datetime:
-    """Destroy what a rejected attempt left. Returns when the next step is due."""
-    result = world.provider(instance.provider.name).destroy_step(attempt.handle(location_of(attempt)))
-    if result.is_complete:
-        close(instance, attempt, world, code=attempt.error_code, detail=attempt.detail)
-    return world.now() + (timedelta(0) if result.is_complete else POLL)
+    """Destroy what an attempt left that was given up. Returns when the next step is due."""
+    if not destroy_step(attempt, world).is_complete:
+        return world.now() + POLL
+    close(instance, attempt, world)
+    return world.now()
 
 
 def no_offer_left(instance: Instance) -> str:
@@ -56,18 +84,34 @@ def no_offer_left(instance: Instance) -> str:
     return "every offer of the plan was refused (" + "; ".join(refusals) + ")"
 
 
-def _ruled_out(ranked: RankedOffer, tried: list[Attempt]) -> bool:
-    offer = ranked.offer
-    for attempt in tried:
-        if (attempt.instance_type.provider.name, attempt.instance_type.name) != (offer.provider, offer.instance_type):
-            continue
-        # A quota counts the type in the whole account, a stockout only in its zone.
-        if attempt.zone.name == offer.zone or attempt.error_code == QuotaError.code:
-            return True
-    return False
+def _ways(plan: Plan) -> Iterator[tuple[RankedOffer, uuid.UUID | None]]:
+    """The offers in the order of the walk, each in every account that may rent it."""
+    known: dict[str, Sequence[uuid.UUID | None]] = {}
+    for ranked in plan.walk():
+        provider = ranked.offer.provider
+        if provider not in known:
+            known[provider] = accounts.usable(provider)
+        for account in known[provider]:
+            yield ranked, account
 
 
-def _open(instance: Instance, ranked: RankedOffer, *, ordinal: int, world: World) -> Attempt:
+def _ruled_out(offer: Offer, account: uuid.UUID | None, tried: Sequence[Attempt]) -> bool:
+    return any(_speaks_against(attempt, offer, account) for attempt in tried)
+
+
+def _speaks_against(attempt: Attempt, offer: Offer, account: uuid.UUID | None) -> bool:
+    """A try rules its own offer out; a stockout that of every account in the zone, a quota the type in the account."""
+    kind = attempt.instance_type
+    if (kind.provider.name, kind.name) != (offer.provider, offer.instance_type):
+        return False
+    if attempt.zone.name == offer.zone:
+        return attempt.account_id == account or attempt.error_code == CapacityError.code
+    return attempt.account_id == account and attempt.error_code == QuotaError.code
+
+
+def _open(
+    instance: Instance, ranked: RankedOffer, account: uuid.UUID | None, *, ordinal: int, now: datetime
+) -> Attempt:
     columns = placing.columns(ranked)
     with transaction.atomic():
         instance.write(provider_instance_id=None, **columns)
@@ -76,9 +120,11 @@ def _open(instance: Instance, ranked: RankedOffer, *, ordinal: int, world: World
             ordinal=ordinal,
             instance_type=instance.instance_type,
             zone=instance.zone,
+            account_id=account,
+            spot=ranked.offer.spot,
             price_per_hour=instance.price_per_hour,
             currency=instance.currency,
-            started_at=world.now(),
+            started_at=now,
         )
         attempt.bootstrap_sha256 = user_data.bootstrap_sha256(attempt)
         attempt.save(force_insert=True)

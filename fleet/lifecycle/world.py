@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from typing import Any
 
 import redis
 from django.conf import settings
@@ -13,6 +15,7 @@ from django.utils import timezone
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from fleet import accounts
 from fleet.providers import registry
 from fleet.providers.base import Provider
 from routing.discovery.publisher import Publisher
@@ -24,13 +27,20 @@ ORCHESTRATOR = "orchestrator"  # the actor of the moves that nobody asked for by
 @dataclass(frozen=True, slots=True)
 class World:
     now: Callable[[], datetime]
-    provider: Callable[[str], Provider]  # by the provider's name
+    provider: Callable[[str, uuid.UUID | None], Provider]  # by its name, and the account (None: that of the settings)
     publisher: Publisher
 
 
-@cache
-def _driver(name: str) -> Provider:
-    return registry.build(name, **settings.PROVIDER_OPTIONS.get(name, {}))
+_drivers: dict[tuple[str, uuid.UUID | None], tuple[dict[str, Any], Provider]] = {}
+
+
+def _driver(name: str, account_id: uuid.UUID | None) -> Provider:
+    """Made once, and again when an admin has changed the account's credentials."""
+    options = accounts.options(name, account_id)
+    known = _drivers.get((name, account_id))
+    if known is None or known[0] != options:
+        known = _drivers[name, account_id] = options, registry.build(name, **options)
+    return known[1]
 
 
 @cache

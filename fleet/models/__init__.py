@@ -1,9 +1,14 @@
-"""What we rent: instances, what was asked for, every try at a machine, every move."""
+"""What we rent: instances, what was asked for, every try at a machine, every move, and what all of it costs."""
 
+from fleet.models.account import ProviderAccount
 from fleet.models.attempt import Attempt, Outcome
 from fleet.models.clock import ClockTick
 from fleet.models.deployment import Deployment, DeploymentRequest
 from fleet.models.instance import Instance, LeaseLost
+from fleet.models.leak import Leak
+from fleet.models.refusal import HeartbeatRefusal, QuotaRefusal
+from fleet.models.rental import Rental
+from fleet.models.sweep import Sweep
 from fleet.models.transition import Transition
 
 __all__ = [
@@ -11,8 +16,14 @@ __all__ = [
     "ClockTick",
     "Deployment",
     "DeploymentRequest",
+    "HeartbeatRefusal",
     "Instance",
+    "Leak",
     "LeaseLost",
     "Outcome",
+    "ProviderAccount",
+    "QuotaRefusal",
+    "Rental",
+    "Sweep",
     "Transition",
 ]

@@ -7,6 +7,7 @@ import uuid
 from django.db import models
 
 from catalog.models import InstanceType, Zone
+from fleet.models.account import ProviderAccount
 from fleet.models.instance import Instance
 from fleet.providers.base import Handle, Location
 
@@ -29,6 +30,14 @@ class Attempt(models.Model):
     ordinal = models.IntegerField(help_text="1 for the first try")
     instance_type = models.ForeignKey(InstanceType, on_delete=models.PROTECT, related_name="+")
     zone = models.ForeignKey(Zone, on_delete=models.PROTECT, related_name="+")
+    account = models.ForeignKey(
+        ProviderAccount,
+        on_delete=models.PROTECT,
+        related_name="attempts",
+        null=True,
+        help_text="Whose machine it is; empty: the account of the settings",
+    )
+    spot = models.BooleanField(default=False, help_text="Cheaper, and the provider may take it back")
     price_per_hour = models.DecimalField(max_digits=12, decimal_places=6)
     currency = models.CharField(max_length=3)
 
@@ -41,6 +50,7 @@ class Attempt(models.Model):
     server_id = models.CharField(max_length=255, blank=True, help_text="The machine's id at the provider")
     volume_ids = models.JSONField(default=list)
     ip_ids = models.JSONField(default=list)
+    missed_listings = models.IntegerField(default=0, help_text="Whole listings in a row that did not have its machine")
     bootstrap_sha256 = models.CharField(max_length=64, blank=True)
     bootstrap_used_at = models.DateTimeField(null=True, blank=True)
 

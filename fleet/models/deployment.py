@@ -47,6 +47,13 @@ class Deployment(models.Model):
     request = models.ForeignKey(DeploymentRequest, on_delete=models.PROTECT, related_name="deployments")
     model = models.ForeignKey(LlmModel, on_delete=models.PROTECT, related_name="deployments")
     instance = models.OneToOneField(Instance, on_delete=models.PROTECT, related_name="deployment")
+    replaces = models.OneToOneField(
+        Instance,
+        on_delete=models.PROTECT,
+        related_name="replacement",
+        null=True,
+        help_text="The instance that the provider took back, or that was lost, and that this one stands in for",
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

@@ -51,6 +51,10 @@ class Instance(models.Model):
     price_per_hour = models.DecimalField(max_digits=12, decimal_places=6)
     currency = models.CharField(max_length=3)
 
+    interrupted_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the provider announced that it takes a spot machine back"
+    )
+
     status_changed_at = models.DateTimeField(db_default=Now())
     status_reason = models.TextField(blank=True)
 

@@ -124,7 +124,7 @@ def stage(db: None) -> Iterator[Stage]:
     client: redis.Redis = redis.Redis.from_url(settings.REDIS_URL, decode_responses=True)
     client.flushdb()
     publisher = Publisher(client)
-    world = World(now=clock, provider=lambda name: cloud, publisher=publisher)
+    world = World(now=clock, provider=lambda name, account: cloud, publisher=publisher)
     yield Stage(clock, cloud, world, client)
     client.flushdb()
     client.close()

@@ -1,0 +1,23 @@
+"""What the provider is asked for, as the interface wants it."""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from fleet.lifecycle import user_data
+from fleet.lifecycle.attempts import location_of
+from fleet.models import Attempt, Instance
+from fleet.providers.base import ServerSpec
+
+
+def of(instance: Instance, attempt: Attempt) -> ServerSpec:
+    return ServerSpec(
+        attempt_id=str(attempt.pk),
+        instance_id=str(instance.pk),
+        location=location_of(attempt),
+        instance_type=attempt.instance_type.name,
+        root_volume_gb=user_data.root_volume_gb(instance),
+        user_data=user_data.of(instance, attempt),
+        spot=attempt.spot,
+        owner=settings.INSTALLATION,
+    )

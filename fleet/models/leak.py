@@ -1,0 +1,42 @@
+"""Money leaking: a rented thing that no live row claims, found by a sweep, and what is being done about it."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+from django.db.models import Q
+
+from fleet.models.rental import Rental
+
+
+class Leak(models.Model):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    rental = models.OneToOneField(Rental, on_delete=models.PROTECT, related_name="leak")
+    reason = models.TextField(help_text="Why it is nobody's")
+    found_at = models.DateTimeField()
+    done = models.TextField(blank=True, help_text="What was done about it last")
+    steps = models.IntegerField(default=0, help_text="Steps taken to destroy it")
+    last_error = models.TextField(blank=True)
+    approved_by = models.CharField(
+        max_length=255, blank=True, help_text="Who said that it may go although a pass found too many at once"
+    )
+    ended_at = models.DateTimeField(null=True, help_text="When it was gone, or claimed after all; empty: it leaks")
+
+    # As with instances: when the next step is due, and who takes it.
+    next_attempt_at = models.DateTimeField(null=True)
+    lock_token = models.UUIDField(null=True)
+    lock_expires_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "leaks"
+        ordering = ["-found_at"]
+        indexes = [models.Index(fields=["next_attempt_at"], condition=Q(ended_at=None), name="leaks_due")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(ended_at__isnull=False) | Q(next_attempt_at__isnull=False), name="leaks_always_due"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"leaking {self.rental}"
