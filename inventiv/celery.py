@@ -57,6 +57,7 @@ app.conf.update(
     beat_schedule_filename=str(settings.INVENTIV_HOME / "beat-schedule"),
     beat_schedule={
         "wake unmet intents": clock("CLOCK:WAKE", settings.WAKE_EVERY),
+        "wake sweeps and leaks": clock("CLOCK:RECONCILE", settings.WAKE_EVERY),
         "read heartbeats": clock("CLOCK:LIVENESS", settings.WAKE_EVERY),
         "mend the discovery index": clock("CLOCK:INDEX", settings.WAKE_EVERY),
         "rebuild the discovery index": clock("CLOCK:REBUILD", settings.REBUILD_INDEX_EVERY),

@@ -201,6 +201,12 @@ PROVISIONING_DEADLINE = env.int("PROVISIONING_DEADLINE", default=15 * 60)
 BOOT_DEADLINE = env.int("BOOT_DEADLINE", default=20 * 60)
 DRAIN_TIMEOUT = env.int("DRAIN_TIMEOUT", default=120)
 DESTROY_ALARM_AFTER = env.int("DESTROY_ALARM_AFTER", default=15 * 60)
+# What nobody claims: how often it is looked for, how long a claim may still come in, and how many machines at once are
+# rather our own fault (in an account and zone, and in all).
+RECONCILE_EVERY = env.float("RECONCILE_EVERY", default=60.0)
+RECONCILE_GRACE = env.float("RECONCILE_GRACE", default=30.0)
+RECONCILE_MAX_DESTROYS = env.int("RECONCILE_MAX_DESTROYS", default=5)
+RECONCILE_MAX_DESTROYS_IN_ALL = env.int("RECONCILE_MAX_DESTROYS_IN_ALL", default=10)
 HEARTBEAT_INTERVAL = env.float("HEARTBEAT_INTERVAL", default=timing.HEARTBEAT_INTERVAL)
 HEARTBEAT_STALE_AFTER = env.float("HEARTBEAT_STALE_AFTER", default=timing.HEARTBEAT_STALE_AFTER)
 HEARTBEAT_LOST_AFTER = env.float("HEARTBEAT_LOST_AFTER", default=60.0)

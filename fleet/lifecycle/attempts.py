@@ -47,8 +47,9 @@ def remember(instance: Instance, attempt: Attempt, view: ServerView, world: Worl
     with transaction.atomic():
         instance.write(provider_instance_id=view.handle.server_id)
         attempt.server_id = view.handle.server_id
-        attempt.volume_ids = list(view.handle.volume_ids)
-        attempt.ip_ids = list(view.handle.ip_ids)
+        # Never fewer: a disk that is no longer attached is still to be destroyed.
+        attempt.volume_ids = list(dict.fromkeys([*attempt.volume_ids, *view.handle.volume_ids]))
+        attempt.ip_ids = list(dict.fromkeys([*attempt.ip_ids, *view.handle.ip_ids]))
         attempt.outcome = Outcome.CREATED
         attempt.save(update_fields=["server_id", "volume_ids", "ip_ids", "outcome"])
         ledger.record(attempt, view, now=world.now())

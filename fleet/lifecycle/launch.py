@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from fleet.lifecycle import index, ledger, server_spec, stock, termination, user_data, walk
+from fleet.lifecycle import index, server_spec, stock, termination, user_data, walk
 from fleet.lifecycle.attempts import live_attempt, location_of, note_asked, provider_of, remember
 from fleet.lifecycle.failing import fail
 from fleet.lifecycle.world import ORCHESTRATOR, POLL, World
@@ -65,8 +65,8 @@ def _bring_up(instance: Instance, attempt: Attempt, world: World) -> datetime | 
         view = _switch_on(instance, attempt, provider, view)
     if view.state is not ServerState.RUNNING or view.ip_address is None:
         return world.now() + POLL
+    remember(instance, attempt, view, world)  # its address may be billed by itself, and did not exist before
     now = world.now()
-    ledger.record(attempt, view, now=now)  # its address may be billed by itself, and did not exist before
     stock.succeeded(attempt, now=now)
     moved = instance.move(
         Status.BOOTING,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from fleet.models import Attempt, Rental
+from fleet.models import Attempt, Leak, Rental
 from fleet.providers.base import ResourceKind, ServerView
 
 
@@ -19,8 +19,14 @@ def record(attempt: Attempt, view: ServerView, *, now: datetime) -> None:
 
 
 def end(attempt: Attempt, *, remaining: Iterable[str], now: datetime) -> None:
-    """What the provider no longer says to exist has stopped costing; an address that went with its machine too."""
-    Rental.objects.filter(attempt=attempt, until=None).exclude(resource_id__in=sorted(remaining)).update(until=now)
+    """What the provider no longer says to exist has stopped costing; an address that went with its machine too.
+
+    Not what leaks: a second machine with the attempt's tag is another one, and its own destruction ends it.
+    """
+    leaking = Leak.objects.filter(ended_at=None).values("rental")
+    Rental.objects.filter(attempt=attempt, until=None).exclude(pk__in=leaking).exclude(
+        resource_id__in=sorted(remaining)
+    ).update(until=now)
 
 
 def _rentals(attempt: Attempt, view: ServerView, now: datetime) -> Iterable[Rental]:

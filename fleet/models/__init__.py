@@ -4,8 +4,9 @@ from fleet.models.account import ProviderAccount
 from fleet.models.attempt import Attempt, Outcome
 from fleet.models.clock import ClockTick
 from fleet.models.deployment import Deployment, DeploymentRequest
-from fleet.models.instance import Instance, LeaseLost
+from fleet.models.instance import Instance
 from fleet.models.leak import Leak
+from fleet.models.lease import LeaseLost
 from fleet.models.refusal import HeartbeatRefusal, QuotaRefusal
 from fleet.models.rental import Rental
 from fleet.models.sweep import Sweep

@@ -12,15 +12,12 @@ from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Now
 
 from catalog.models import InstanceType, Provider, Zone
+from fleet.models.lease import LeaseLost
 from fleet.states import FINAL, LIVE, OVER, Status, may_move
 
 log = logging.getLogger(__name__)
 
 ENGINE_PORT = 8000  # vLLM's default
-
-
-class LeaseLost(Exception):
-    """Another worker holds the instance now: discard what was learned, and let that worker go on."""
 
 
 class InstanceQuerySet(models.QuerySet["Instance"]):

@@ -5,23 +5,26 @@ from __future__ import annotations
 import uuid
 
 from django.db import models
+from django.db.models.functions import Now
 
 from catalog.models import Zone
 from fleet.models.account import ProviderAccount
+from fleet.models.lease import Leased
 
 
-class Sweep(models.Model):
+class Sweep(Leased):
+    """A place that is swept: an account (none: that of the settings) in a zone."""
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     account = models.ForeignKey(ProviderAccount, on_delete=models.CASCADE, related_name="sweeps", null=True)
     zone = models.ForeignKey(Zone, on_delete=models.CASCADE, related_name="sweeps")
-    swept_at = models.DateTimeField(null=True, help_text="The last listing, whole or not")
-    complete_at = models.DateTimeField(null=True, help_text="The last listing that was whole")
+    known_since = models.DateTimeField(db_default=Now(), help_text="Since when there is something to sweep")
+    swept_at = models.DateTimeField(null=True, help_text="When the last listing began, whole or not")
+    complete_at = models.DateTimeField(null=True, help_text="When the last listing that was whole began")
     servers = models.IntegerField(default=0, help_text="Servers of ours in the last whole listing")
     last_error = models.TextField(blank=True)
 
     next_attempt_at = models.DateTimeField()
-    lock_token = models.UUIDField(null=True)
-    lock_expires_at = models.DateTimeField(null=True)
 
     class Meta:
         db_table = "sweeps"
@@ -31,4 +34,4 @@ class Sweep(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"sweep of {self.zone}"
+        return f"sweep of {self.zone}" + (f" in {self.account}" if self.account else "")

@@ -1,0 +1,175 @@
+"""Destroy what nobody claims: after a grace, by steps, for ever, and only the provider's own word ends it."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+
+from fleet.lifecycle import brake, claims, inventory
+from fleet.lifecycle.inventory import Claims, Thing
+from fleet.lifecycle.places import location_of
+from fleet.lifecycle.world import POLL, World
+from fleet.models import Leak, LeaseLost, Rental
+from fleet.models.rental import Kind
+from fleet.providers.base import Destruction, Handle, ProviderError, ResourceKind
+
+log = logging.getLogger(__name__)
+
+_LONGEST_WAIT = timedelta(minutes=1)
+_LOOK_AT_THE_MACHINE = timedelta(seconds=5)
+_LOOK_AT_THE_BRAKE = timedelta(seconds=30)
+
+
+def collect(leak_id: uuid.UUID, world: World) -> None:
+    """Take one step. Nothing happens if the leak is over or somebody else works on it.
+
+    A provider's error makes the next step come later, for ever: nothing gives up on what may bill.
+    """
+    leak = Leak.lease(leak_id, now=world.now(), seconds=settings.LEASE_SECONDS)
+    if leak is None:
+        return
+    try:
+        leak.release(due=_step(leak, world))
+    except LeaseLost:
+        log.info("%s: lease lost, what was learned is discarded", leak)
+    except ProviderError as error:
+        _put_off(leak, world, f"{error.code}: {error}")
+    except Exception as error:
+        _put_off(leak, world, f"{type(error).__name__}: {error}")
+        raise
+
+
+def _step(leak: Leak, world: World) -> datetime | None:
+    """Returns when the next one is due; None: it is over."""
+    now = world.now()
+    if leak.ended_at is not None:
+        return None
+    if leak.rental.until is not None:
+        _end(leak, "gone, with the machine that it hung on", now)
+        return None
+    grace_over: datetime = leak.found_at + timedelta(seconds=settings.RECONCILE_GRACE)
+    if now < grace_over:
+        return grace_over
+    if machine := _machine_before_it(leak):
+        return _wait(leak, f"waits until the machine {machine} is gone", now + _LOOK_AT_THE_MACHINE)
+    if held := brake.holds(leak):
+        return _wait(leak, held, now + _LOOK_AT_THE_BRAKE)
+    # Last, for a claim may have come in meanwhile.
+    claimed = _claims(leak)
+    if not claimed.why_unowned(_thing(leak)):
+        _give_back(leak, claimed, now)
+        return None
+    # Committed before the provider is asked: the fence, and it counts as started on from here.
+    leak.write(steps=leak.steps + 1)
+    return _note(leak, _destroy(leak, claimed, world), world)
+
+
+def _destroy(leak: Leak, claimed: Claims, world: World) -> Destruction:
+    rental = leak.rental
+    provider = world.provider(rental.provider.name, rental.account_id)
+    return provider.destroy_step(_handle(leak, claimed))
+
+
+def _note(leak: Leak, result: Destruction, world: World) -> datetime | None:
+    """Write down how far it has come; what is gone stops costing."""
+    now = world.now()
+    with transaction.atomic():
+        leak.write(last_error="", done=f"step {leak.steps}: still there: {', '.join(sorted(result.remaining))}")
+        _stop_the_clock(leak, result, now)
+        if result.is_complete:
+            _end(leak, f"gone, by the provider's word (step {leak.steps})", now)
+            return None
+    _alarm_if_overdue(leak, now, leak.done)
+    return now + _backoff(leak.steps)
+
+
+def _stop_the_clock(leak: Leak, result: Destruction, now: datetime) -> None:
+    gone = {leak.rental.resource_id, *leak.volume_ids, *leak.ip_ids} - result.remaining
+    with_it = Q(pk=leak.rental_id)
+    if leak.rental.kind == Kind.SERVER:
+        with_it |= Q(provider=leak.rental.provider_id, kind__in=[Kind.VOLUME, Kind.IP])
+    Rental.objects.filter(with_it, resource_id__in=gone, until=None).update(until=now)
+
+
+def _give_back(leak: Leak, claimed: Claims, now: datetime) -> None:
+    """From here on it is its attempt's, whose end will end its costs too."""
+    with transaction.atomic():
+        _end(leak, "claimed after all", now)
+        Rental.objects.filter(pk=leak.rental_id).update(attempt=claimed.claimant_of(_thing(leak)))
+
+
+def _end(leak: Leak, done: str, now: datetime) -> None:
+    leak.write(ended_at=now, done=done, last_error="")
+    log.warning("%s: %s", leak, done)
+
+
+def _wait(leak: Leak, why: str, until: datetime) -> datetime:
+    leak.write(done=why)
+    return until
+
+
+def _put_off(leak: Leak, world: World, error: str) -> None:
+    now = world.now()
+    wait = _backoff(leak.steps)
+    log.warning("%s: step failed, again in %s: %s", leak, wait, error)
+    _alarm_if_overdue(leak, now, error)
+    leak.release(due=now + wait, last_error=error[:2000])
+
+
+def _alarm_if_overdue(leak: Leak, now: datetime, what: str) -> None:
+    if now > leak.found_at + timedelta(seconds=settings.DESTROY_ALARM_AFTER):
+        log.error("ALARM %s since %s, and can't be destroyed: %s", leak, leak.found_at, what)
+
+
+def _backoff(steps: int) -> timedelta:
+    doubled: int = 2 ** min(max(steps - 1, 0), 10)
+    return min(POLL * doubled, _LONGEST_WAIT)
+
+
+# --- what is asked for, and whose it is -------------------------------------------------------------------------------
+
+
+def _thing(leak: Leak) -> Thing:
+    return Thing(ResourceKind(leak.rental.kind), leak.rental.resource_id, leak.tag, leak.server_id)
+
+
+def _claims(leak: Leak) -> Claims:
+    tag = inventory.attempt_id(leak.tag)
+    machine = leak.rental.resource_id if leak.rental.kind == Kind.SERVER else leak.server_id
+    return claims.read(leak.rental.zone.region, tagged=[tag] if tag else [], server_ids=[machine] if machine else [])
+
+
+def _machine_before_it(leak: Leak) -> str:
+    """The machine that a volume or an address goes with, while that one leaks itself; empty: it goes alone."""
+    if leak.rental.kind == Kind.SERVER:
+        return ""
+    named = "volume_ids" if leak.rental.kind == Kind.VOLUME else "ip_ids"
+    machines = Leak.objects.filter(
+        ended_at=None,
+        rental__provider=leak.rental.provider_id,
+        rental__kind=Kind.SERVER,
+        **{f"{named}__contains": [leak.rental.resource_id]},
+    )
+    return machines.values_list("rental__resource_id", flat=True).first() or ""
+
+
+def _handle(leak: Leak, claimed: Claims) -> Handle:
+    """The thing alone, or the machine with all that goes with it and is nobody else's."""
+    rental = leak.rental
+    where = location_of(rental.zone)
+    match rental.kind:
+        case Kind.VOLUME:
+            return Handle("", where, volume_ids=(rental.resource_id,))
+        case Kind.IP:
+            return Handle("", where, ip_ids=(rental.resource_id,))
+    return Handle(
+        rental.resource_id,
+        where,
+        volume_ids=tuple(volume for volume in leak.volume_ids if not claimed.holds(volume)),
+        ip_ids=tuple(address for address in leak.ip_ids if not claimed.holds(address)),
+    )
