@@ -8,22 +8,79 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
+from django.db import connection
 
 from fleet import sealing
 from fleet.models import ProviderAccount
+from fleet.providers.credentials import settings_that_make_an_account
+from routing.discovery.sealing import SealBroken
+
+OF_THE_SETTINGS = "settings"  # what people call the account that has no row
+
+
+class AccountUnusable(Exception):
+    """The account's credentials can't be had. Its text says what to do."""
 
 
 def usable(provider: str) -> Sequence[uuid.UUID | None]:
     """The accounts that new machines may be rented from, in the order in which they are asked."""
+    if provider not in settings.ENABLED_PROVIDERS:
+        return []
     rows = ProviderAccount.objects.filter(provider__name=provider, is_active=True).order_by("name")
-    first: list[uuid.UUID | None] = [None] if provider in settings.PROVIDER_OPTIONS else []
+    first: list[uuid.UUID | None] = [None] if is_in_the_settings(provider) else []
     return [*first, *rows.values_list("pk", flat=True)]
 
 
+def is_in_the_settings(provider: str) -> bool:
+    return provider in settings.PROVIDER_OPTIONS
+
+
+def none_usable(provider: str) -> str:
+    """What to say, and to do, where nobody may rent."""
+    if provider not in settings.ENABLED_PROVIDERS:
+        return f"{provider} is not among the ENABLED_PROVIDERS"
+    return (
+        f"there is no account at {provider} that new machines may be rented from: set "
+        f"{settings_that_make_an_account(provider)}, or let an admin add one (Provider accounts)"
+    )
+
+
 def options(provider: str, account_id: uuid.UUID | None) -> dict[str, Any]:
-    """What the driver is built with. Raises ProviderAccount.DoesNotExist, SealBroken."""
-    common: dict[str, Any] = settings.PROVIDER_OPTIONS.get(provider, {})
+    """What the driver is built with. Raises AccountUnusable, ProviderAccount.DoesNotExist."""
+    if account_id is not None:
+        return {**settings.PROVIDER_COMMON.get(provider, {}), **credentials(account_id)}
+    if not is_in_the_settings(provider):
+        raise AccountUnusable(
+            f"the settings have no account at {provider} (any more): set {settings_that_make_an_account(provider)}"
+        )
+    of_the_settings: dict[str, Any] = settings.PROVIDER_OPTIONS[provider]
+    return of_the_settings
+
+
+def credentials(account_id: uuid.UUID) -> dict[str, Any]:
+    """Opened. Raises AccountUnusable, ProviderAccount.DoesNotExist."""
+    name, sealed = ProviderAccount.objects.values_list("name", "credentials").get(pk=account_id)
+    try:
+        opened: dict[str, Any] = json.loads(sealing.unseal(sealed))
+    except SealBroken as error:
+        raise AccountUnusable(
+            f"the credentials of the account {name} can't be opened: put the key that sealed them back into "
+            "ENCRYPTION_KEYS, or enter them anew"
+        ) from error
+    return opened
+
+
+def seal(credentials: dict[str, Any]) -> str:
+    return sealing.seal(json.dumps(credentials))
+
+
+def hold(account_id: uuid.UUID | None) -> bool:
+    """Keep an account from being removed until the transaction ends. False: it is gone, or takes no new machines.
+
+    FOR KEY SHARE, which Django has no word for: launches do not wait for each other, only for a removal.
+    """
     if account_id is None:
-        return common
-    sealed = ProviderAccount.objects.values_list("credentials", flat=True).get(pk=account_id)
-    return {**common, **json.loads(sealing.unseal(sealed))}
+        return True
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM provider_accounts WHERE id = %s AND is_active FOR KEY SHARE", [account_id])
+        return cursor.fetchone() is not None

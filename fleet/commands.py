@@ -146,7 +146,7 @@ def _need(model: LlmModel, order: DeploymentOrder) -> ModelNeed:
 
 def _plan(need: ModelNeed, order: DeploymentOrder) -> Plan:
     try:
-        return placement.plan(need, offers.current_offers(), order.limits)
+        return placing.rentable(placement.plan(need, offers.current_offers(), order.limits))
     except InvalidRequest as error:
         raise CommandRefused(f"limits.{error.field}", error.message) from error
 

@@ -1,11 +1,25 @@
-"""An offer of the plan as the columns of the instance that is to be placed on it."""
+"""The offers of a plan: those that can be rented, and one as the columns of the instance that is placed on it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from catalog.models import InstanceType, Zone
-from catalog.placement import RankedOffer
+from catalog.placement import Plan, RankedOffer, RejectedOffer
+from fleet import accounts
+
+
+def rentable(plan: Plan) -> Plan:
+    """The plan without the offers of providers where nobody may rent: `no_account`."""
+    without = {provider for provider in {row.offer.provider for row in plan.ranked} if not accounts.usable(provider)}
+    refused = [row.offer for row in plan.ranked if row.offer.provider in without]
+    return Plan(
+        ranked=tuple(row for row in plan.ranked if row.offer.provider not in without),
+        rejected=(
+            *plan.rejected,
+            *(RejectedOffer(offer, accounts.none_usable(offer.provider), "no_account") for offer in refused),
+        ),
+    )
 
 
 def columns(ranked: RankedOffer) -> dict[str, Any]:

@@ -6,13 +6,15 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import environ
 from cryptography.fernet import Fernet
+
+from fleet.providers.credentials import CREDENTIALS, Credential
 
 PATIENCE = 3  # seconds that a server has to answer
 
@@ -79,6 +81,38 @@ def check_database_url(url: str) -> None:
 
 def check_redis_url(url: str) -> None:
     check_url("REDIS_URL", url, schemes=("redis", "rediss", "unix"), example="redis://host:6379/0")
+
+
+def check_api_url(setting: str, url: str) -> None:
+    check_url(setting, url, schemes=("https", "http"), example="https://api.example.com")
+
+
+def is_account(provider: str, given: Mapping[str, Any], *, enabled: bool) -> bool:
+    """Whether these credentials make an account. Raises BadSetting for half of one, or one that can't be right.
+
+    Not for a provider that is not enabled: its variables may be in the environment for another program.
+    """
+    try:
+        return _is_account(CREDENTIALS[provider], given)
+    except BadSetting:
+        if enabled:
+            raise
+        return False
+
+
+def _is_account(credentials: Sequence[Credential], given: Mapping[str, Any]) -> bool:
+    present = [one for one in credentials if given[one.name]]
+    if credentials and not present:
+        return False
+    some_ambient = any(one.is_ambient for one in present)
+    for one in credentials:
+        if one not in present and (some_ambient or not one.is_ambient):
+            raise BadSetting(one.setting, f"not set, though {present[0].setting} is")
+    for one in present:
+        problem = one.problem(given[one.name])
+        if problem:
+            raise BadSetting(one.setting, problem)
+    return True
 
 
 def check_encryption_keys(keys: Sequence[str]) -> None:

@@ -221,8 +221,40 @@ SILENCE_WAVE_SHARE = env.float("SILENCE_WAVE_SHARE", default=0.5)
 
 ENABLED_PROVIDERS = env.list("ENABLED_PROVIDERS", default=["mock"])
 MOCK_HOME = Path(env.str("MOCK_HOME", default=str(INVENTIV_HOME / "mock"))).resolve()
-# What each provider's driver is built with.
-PROVIDER_OPTIONS = {"mock": {"home": MOCK_HOME}}
+SCW_API_URL = env.str("SCW_API_URL", default="https://api.scaleway.com")
+AWS_ENDPOINT_URL = env.str("AWS_ENDPOINT_URL", default="")
+with configuration.refusing():
+    configuration.check_api_url("SCW_API_URL", SCW_API_URL)
+    if AWS_ENDPOINT_URL:
+        configuration.check_api_url("AWS_ENDPOINT_URL", AWS_ENDPOINT_URL)
+
+# What each provider's driver is built with, in whatever account.
+PROVIDER_COMMON = {
+    "mock": {"home": MOCK_HOME},
+    "scaleway": {"api_url": SCW_API_URL.rstrip("/"), "image": env.str("SCALEWAY_IMAGE", default="")},
+    "aws": {"endpoint_url": AWS_ENDPOINT_URL or None, "image": env.str("AWS_IMAGE", default="")},
+}
+_CREDENTIALS = {
+    "mock": {},
+    "scaleway": {
+        "access_key": env.str("SCW_ACCESS_KEY", default=""),
+        "secret_key": env.str("SCW_SECRET_KEY", default=""),
+        "project_id": env.str("SCW_DEFAULT_PROJECT_ID", default=""),
+    },
+    "aws": {
+        "access_key_id": env.str("AWS_ACCESS_KEY_ID", default=""),
+        "secret_access_key": env.str("AWS_SECRET_ACCESS_KEY", default=""),
+        "regions": env.list("AWS_REGIONS", default=[]),
+    },
+}
+# The account of the settings, at the providers where they give one. One that is no longer enabled keeps its own: what
+# was rented from it is still to be destroyed.
+with configuration.refusing():
+    PROVIDER_OPTIONS = {
+        name: {**PROVIDER_COMMON[name], **given}
+        for name, given in _CREDENTIALS.items()
+        if configuration.is_account(name, given, enabled=name in ENABLED_PROVIDERS)
+    }
 
 # --- logs -------------------------------------------------------------------------------------------------------
 

@@ -42,7 +42,8 @@ def next_attempt(instance: Instance, world: World) -> Attempt | Pause | None:
     cooling = stock.cooling([ranked.offer.instance_type for ranked, _ in left], now=now)
     for ranked, account in left:
         if cooling.until(ranked.offer, account) <= now:
-            return _open(instance, ranked, account, ordinal=len(tried) + 1, now=now)
+            opened = _open(instance, ranked, account, ordinal=len(tried) + 1, now=now)
+            return opened or Pause(now)
     return Pause(min(cooling.until(ranked.offer, account) for ranked, account in left))
 
 
@@ -56,7 +57,8 @@ def reject(instance: Instance, attempt: Attempt, error: ProviderError, world: Wo
     if attempt.server_id:
         # Refused at power-on: the machine exists, stopped. It goes before another offer is tried.
         give_up(attempt, code=error.code, detail=str(error))
-    else:
+    elif attempt.asked_at is None:
+        # Else it was asked for before, by a call whose answer was lost: the attempt stays open until that is settled.
         close(instance, attempt, world, code=error.code, detail=str(error))
     return world.now()
 
@@ -81,7 +83,10 @@ def no_offer_left(instance: Instance) -> str:
         f"{attempt.instance_type.name} in {attempt.zone.name}: {attempt.error_code}"
         for attempt in instance.attempts.select_related("instance_type", "zone").order_by("ordinal")
     ]
-    return "every offer of the plan was refused (" + "; ".join(refusals) + ")"
+    providers = {row.offer.provider for row in Plan.from_json(instance.deployment.request.plan).ranked}
+    nobody = [accounts.none_usable(provider) for provider in sorted(providers) if not accounts.usable(provider)]
+    refused = ["every offer of the plan was refused (" + "; ".join(refusals) + ")"] if refusals else []
+    return "; ".join([*refused, *nobody]) or "the plan has no offer"
 
 
 def _ways(plan: Plan) -> Iterator[tuple[RankedOffer, uuid.UUID | None]]:
@@ -105,15 +110,18 @@ def _speaks_against(attempt: Attempt, offer: Offer, account: uuid.UUID | None) -
     if (kind.provider.name, kind.name) != (offer.provider, offer.instance_type):
         return False
     if attempt.zone.name == offer.zone:
-        return attempt.account_id == account or attempt.error_code == CapacityError.code
-    return attempt.account_id == account and attempt.error_code == QuotaError.code
+        return attempt.was_in(account) or attempt.error_code == CapacityError.code
+    return attempt.was_in(account) and attempt.error_code == QuotaError.code
 
 
 def _open(
     instance: Instance, ranked: RankedOffer, account: uuid.UUID | None, *, ordinal: int, now: datetime
-) -> Attempt:
+) -> Attempt | None:
+    """None: the account has been removed, or switched off, since it was chosen."""
     columns = placing.columns(ranked)
     with transaction.atomic():
+        if not accounts.hold(account):
+            return None
         instance.write(provider_instance_id=None, **columns)
         attempt = Attempt(
             instance=instance,

@@ -17,7 +17,7 @@ from redis.retry import Retry
 
 from fleet import accounts
 from fleet.providers import registry
-from fleet.providers.base import Provider
+from fleet.providers.base import AuthError, Provider
 from routing.discovery.publisher import Publisher
 
 POLL = timedelta(seconds=1)  # between two looks at what a provider was asked to do
@@ -35,8 +35,11 @@ _drivers: dict[tuple[str, uuid.UUID | None], tuple[dict[str, Any], Provider]] = 
 
 
 def _driver(name: str, account_id: uuid.UUID | None) -> Provider:
-    """Made once, and again when an admin has changed the account's credentials."""
-    options = accounts.options(name, account_id)
+    """Made once, and again when an admin has changed the account's credentials. Raises AuthError without any."""
+    try:
+        options = accounts.options(name, account_id)
+    except accounts.AccountUnusable as error:
+        raise AuthError(str(error)) from error
     known = _drivers.get((name, account_id))
     if known is None or known[0] != options:
         known = _drivers[name, account_id] = options, registry.build(name, **options)

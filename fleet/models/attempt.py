@@ -37,6 +37,9 @@ class Attempt(models.Model):
         null=True,
         help_text="Whose machine it is; empty: the account of the settings",
     )
+    account_name = models.CharField(
+        max_length=100, blank=True, help_text="Whose machine it was, where that account has been removed since"
+    )
     spot = models.BooleanField(default=False, help_text="Cheaper, and the provider may take it back")
     price_per_hour = models.DecimalField(max_digits=12, decimal_places=6)
     currency = models.CharField(max_length=3)
@@ -71,6 +74,10 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"attempt {self.ordinal}"
+
+    def was_in(self, account_id: uuid.UUID | None) -> bool:
+        """Whether it was made in that account (None: in that of the settings)."""
+        return self.account_id == account_id and not self.account_name
 
     def handle(self, location: Location) -> Handle:
         return Handle(

@@ -28,6 +28,9 @@ class Rental(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="+")
     account = models.ForeignKey(ProviderAccount, on_delete=models.PROTECT, related_name="rentals", null=True)
+    account_name = models.CharField(
+        max_length=100, blank=True, help_text="Who paid, where that account has been removed since"
+    )
     zone = models.ForeignKey(Zone, on_delete=models.PROTECT, related_name="+")
     kind = models.CharField(max_length=10, choices=Kind.choices)
     resource_id = models.CharField(max_length=255, help_text="Its id at the provider")

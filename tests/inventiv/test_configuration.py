@@ -93,10 +93,39 @@ def test_it_fails_closed_without_secrets_on_a_database_of_ones_own(name: str, mi
         ("ENCRYPTION_KEYS", "not-a-key"),
         ("WAKE_EVERY", "often"),
         ("STEP_TIME_LIMIT", "90"),
+        ("SCW_API_URL", "api.scaleway.com"),
+        ("AWS_ENDPOINT_URL", "ftp://host"),
     ],
 )
 def test_it_names_a_value_that_makes_no_sense(setting: str, value: str, tmp_path: Path) -> None:
     assert_refused(start("migrate", tmp_path, **{setting: value}), setting)
+
+
+SCALEWAY = {
+    "SCW_ACCESS_KEY": "SCWXXXXXXXXXXXXXXXXX",
+    "SCW_SECRET_KEY": "ca9a5ec4-e75c-4a9a-8e7e-ca9a5ec4e7ca",
+    "SCW_DEFAULT_PROJECT_ID": "11111111-2222-4333-8444-555555555555",
+}
+AWS = {"AWS_ACCESS_KEY_ID": "AKIAXXXXXXXXXXXXXXXX", "AWS_SECRET_ACCESS_KEY": "c" * 40, "AWS_REGIONS": "eu-north-1"}
+
+
+@pytest.mark.parametrize("setting", [*SCALEWAY, *AWS])
+@pytest.mark.parametrize("value", ["", "canary"])
+def test_it_names_the_credential_that_is_missing_or_malformed_and_repeats_none(
+    setting: str, value: str, tmp_path: Path
+) -> None:
+    given = SCALEWAY | AWS | {setting: value, "ENABLED_PROVIDERS": "mock,scaleway,aws"}
+
+    run = start("migrate", tmp_path, **given)
+
+    assert_refused(run, setting)
+    assert not [secret for secret in ("canary", *SCALEWAY.values(), *AWS.values()) if secret in run.stderr]
+
+
+def test_it_does_not_mind_credentials_of_a_provider_that_is_not_enabled(tmp_path: Path) -> None:
+    run = start("migrate", tmp_path, AWS_ACCESS_KEY_ID="for another program", SCW_ACCESS_KEY="likewise")
+
+    assert_refused(run, "DATABASE_URL: not set")  # which is asked for later
 
 
 @pytest.mark.parametrize("name", ["migrate", "api", "orchestrator", "beat"])
