@@ -11,11 +11,13 @@ from django.conf import settings
 from django.db import connection
 
 from fleet import sealing
-from fleet.models import ProviderAccount
+from fleet.models import Attempt, ProviderAccount, Rental
+from fleet.models.attempt import MAY_BILL
 from fleet.providers.credentials import settings_that_make_an_account
 from routing.discovery.sealing import SealBroken
 
 OF_THE_SETTINGS = "settings"  # what people call the account that has no row
+_SHOWN = 5  # of the machines that a sentence names
 
 
 class AccountUnusable(Exception):
@@ -70,6 +72,20 @@ def credentials(account_id: uuid.UUID) -> dict[str, Any]:
     return opened
 
 
+def what_may_bill(account: ProviderAccount) -> Sequence[str]:
+    """Why its credentials are still needed, in words; empty if nothing of it can cost money any more."""
+    reasons = []
+    live = Attempt.objects.filter(account=account, outcome__in=sorted(MAY_BILL))
+    instances = [str(instance_id)[:8] for instance_id in live.values_list("instance_id", flat=True)]
+    if instances:
+        reasons.append(f"terminate first what may run in it: {_some('instance', instances)}")
+    billed = Rental.objects.filter(account=account, until=None).exclude(attempt__in=live)
+    things = [f"{kind} {resource_id}" for kind, resource_id in billed.values_list("kind", "resource_id")]
+    if things:
+        reasons.append(f"the provider has not said that they are gone: {_some('', things)}")
+    return reasons
+
+
 def seal(credentials: dict[str, Any]) -> str:
     return sealing.seal(json.dumps(credentials))
 
@@ -84,3 +100,9 @@ def hold(account_id: uuid.UUID | None) -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1 FROM provider_accounts WHERE id = %s AND is_active FOR KEY SHARE", [account_id])
         return cursor.fetchone() is not None
+
+
+def _some(singular: str, names: Sequence[str]) -> str:
+    """The first few of them: "instance 1a2b, 3c4d and 7 more"."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{singular} {', '.join(names[:_SHOWN])}{more}".strip()

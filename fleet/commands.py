@@ -17,8 +17,8 @@ from catalog import offers, placement
 from catalog.fit import InvalidRequest, ModelNeed
 from catalog.models import LlmModel
 from catalog.placement import Limits, Plan, RankedOffer
-from fleet import placing, tasks, worker_keys
-from fleet.models import Deployment, DeploymentRequest, Instance, Transition
+from fleet import accounts, placing, tasks, worker_keys
+from fleet.models import Attempt, Deployment, DeploymentRequest, Instance, ProviderAccount, Rental, Transition
 from fleet.orders import (
     CommandRefused,
     DeploymentOrder,
@@ -33,6 +33,7 @@ __all__ = [
     "DeploymentOrder",
     "IdempotencyConflict",
     "plan_deployment",
+    "remove_account",
     "request_deployment",
     "request_termination",
     "retry_deployment",
@@ -132,6 +133,24 @@ def request_termination(
         )
         transaction.on_commit(lambda: tasks.wake(tasks.TERMINATE, [instance.pk]), robust=True)
     return instance
+
+
+def remove_account(account_id: uuid.UUID) -> str:
+    """Forget an account's credentials; returns its name, which what it paid for keeps. Nothing is destroyed.
+
+    Raises ProviderAccount.DoesNotExist, CommandRefused while something of it may be billed.
+    """
+    with transaction.atomic():
+        # Locked first: a launch holds the account until its attempt is committed (`accounts.hold`), so it is either
+        # seen here, or finds the account gone.
+        account = ProviderAccount.objects.select_for_update().get(pk=account_id)
+        reasons = accounts.what_may_bill(account)
+        if reasons:
+            raise CommandRefused("account", f"{account} can't be removed: {'; '.join(reasons)}", code="in_use")
+        for table in (Attempt, Rental):
+            table._default_manager.filter(account=account).update(account=None, account_name=account.name)
+        account.delete()
+    return account.name
 
 
 # --- steps of the above -------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The fleet in the admin: operational rows are read-only, the buttons call the commands that the API calls."""
 
+from fleet.admin.accounts import ProviderAccountAdmin
 from fleet.admin.deployments import DeploymentAdmin, DeploymentRequestAdmin
 from fleet.admin.history import AttemptAdmin, ClockTickAdmin, TransitionAdmin
 from fleet.admin.instances import InstanceAdmin
@@ -10,5 +11,6 @@ __all__ = [
     "DeploymentAdmin",
     "DeploymentRequestAdmin",
     "InstanceAdmin",
+    "ProviderAccountAdmin",
     "TransitionAdmin",
 ]

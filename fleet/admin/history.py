@@ -39,6 +39,10 @@ class AttemptColumns:
     def zone_link(self, attempt: Attempt) -> SafeString | str:
         return columns.link(attempt.zone)
 
+    @admin.display(description="account")
+    def account_in_words(self, attempt: Attempt) -> str:
+        return attempt.account_in_words
+
     @admin.display(description="price per hour", ordering="price_per_hour")
     def price(self, attempt: Attempt) -> str:
         return columns.price(attempt.price_per_hour, attempt.currency)
@@ -51,6 +55,7 @@ class AttemptInline(AttemptColumns, ReadOnlyInline):
         "outcome_badge",
         "type_link",
         "zone_link",
+        "account_in_words",
         "price",
         "error_code",
         "detail",
@@ -60,7 +65,7 @@ class AttemptInline(AttemptColumns, ReadOnlyInline):
     )
 
     def get_queryset(self, request: Any) -> Any:
-        return super().get_queryset(request).select_related("instance_type", "zone")
+        return super().get_queryset(request).select_related("instance_type", "zone", "account")
 
 
 @admin.register(Attempt)
@@ -82,7 +87,7 @@ class AttemptAdmin(AttemptColumns, ReadOnlyAdmin):
         ("zone", admin.RelatedOnlyFieldListFilter),
         ("instance_type", admin.RelatedOnlyFieldListFilter),
     )
-    list_select_related = ("instance", "instance_type", "zone")
+    list_select_related = ("instance", "instance_type", "zone", "account")
     search_fields = ("instance__id__istartswith", "server_id", "detail")
     search_help_text = "Start of the instance's id, the machine's id at the provider, what the provider said"
     ordering = ("-started_at",)
@@ -90,6 +95,7 @@ class AttemptAdmin(AttemptColumns, ReadOnlyAdmin):
     fieldsets = (
         (None, {"fields": ("id", "instance_link", "ordinal", "outcome_badge", "error_code", "detail")}),
         ("Offer", {"fields": ("type_link", "zone_link", "price")}),
+        ("Account", {"fields": ("account_in_words",)}),
         ("Machine", {"fields": ("server_id", "volume_ids", "ip_ids", "bootstrap_used_at")}),
         ("Times", {"fields": ("started_at", "asked_at", "ended_at")}),
     )

@@ -17,7 +17,7 @@ else:
     _TabularInline = admin.TabularInline
 
 # Never shown; and since the admin filters by whatever column a URL names, never to be asked about either.
-SECRETS = frozenset({"api_key", "agent_token_sha256", "lock_token", "bootstrap_sha256"})
+SECRETS = frozenset({"api_key", "agent_token_sha256", "lock_token", "bootstrap_sha256", "credentials"})
 
 
 class ReadOnlyAdmin(_ModelAdmin):

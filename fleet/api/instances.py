@@ -41,7 +41,7 @@ class InstanceViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
         rows = super().get_queryset()
         if self.action != "retrieve":
             return rows
-        return rows.prefetch_related("transitions", "attempts__instance_type", "attempts__zone")
+        return rows.prefetch_related("transitions", "attempts__instance_type", "attempts__zone", "attempts__account")
 
     @extend_schema(
         parameters=[

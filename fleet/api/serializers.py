@@ -31,6 +31,7 @@ class TransitionSerializer(serializers.ModelSerializer[Transition]):
 class AttemptSerializer(serializers.ModelSerializer[Attempt]):
     instance_type = serializers.CharField(source="instance_type.name")
     zone = serializers.CharField(source="zone.name")
+    account = serializers.CharField(source="account_in_words", help_text='"settings", or the name of another account')
 
     class Meta:
         model = Attempt
@@ -39,6 +40,7 @@ class AttemptSerializer(serializers.ModelSerializer[Attempt]):
             "ordinal",
             "instance_type",
             "zone",
+            "account",
             "price_per_hour",
             "currency",
             "outcome",

@@ -1,9 +1,11 @@
 from rest_framework.routers import SimpleRouter
 
+from fleet.api.accounts import ProviderAccountViewSet
 from fleet.api.deployments import DeploymentViewSet
 from fleet.api.instances import InstanceViewSet
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("deployments", DeploymentViewSet, basename="deployment")
 router.register("instances", InstanceViewSet, basename="instance")
+router.register("provider-accounts", ProviderAccountViewSet, basename="provider-account")
 urlpatterns = router.urls

@@ -79,6 +79,12 @@ class Attempt(models.Model):
         """Whether it was made in that account (None: in that of the settings)."""
         return self.account_id == account_id and not self.account_name
 
+    @property
+    def account_in_words(self) -> str:
+        if self.account is not None:
+            return self.account.name
+        return f"{self.account_name} (removed)" if self.account_name else "settings"
+
     def handle(self, location: Location) -> Handle:
         return Handle(
             server_id=self.server_id,

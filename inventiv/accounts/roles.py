@@ -11,12 +11,13 @@ class Role(models.TextChoices):
     VIEWER = "viewer", "Viewer"
 
 
-# Permissions are Django's "app.codename". An admin may do everything; everybody may view what is not access control.
+# Permissions are Django's "app.codename". An admin may do everything; everybody may view what is not an admin's alone.
 _ACCESS_CONTROL = "accounts"
 _OPERATOR_APPS = frozenset({"catalog", "fleet", "routing"})
-# What only an admin may do inside those apps: change what a provider is.
+# What only an admin may do inside those apps: change what a provider is, and see which accounts pay.
 _ADMIN_ONLY = frozenset(
-    {"catalog.add_provider", "catalog.change_provider", "catalog.delete_provider"},
+    {f"catalog.{verb}_provider" for verb in ("add", "change", "delete")}
+    | {f"fleet.{verb}_provideraccount" for verb in ("view", "add", "change", "delete")}
 )
 
 
@@ -26,8 +27,10 @@ def may(role: str, permission: str) -> bool:
     match role:
         case Role.ADMIN:
             return True
+        case _ if permission in _ADMIN_ONLY:
+            return False
         case Role.OPERATOR:
-            return permission not in _ADMIN_ONLY and (app_label in _OPERATOR_APPS)
+            return app_label in _OPERATOR_APPS
         case Role.VIEWER:
             return app_label != _ACCESS_CONTROL and codename.startswith("view_")
         case _:

@@ -29,6 +29,8 @@ ROUTES: dict[tuple[str, str], tuple[Role, str]] = {
     ("post", "/deployments"): (WORKS, "write"),
     ("post", "/deployments/plan"): (SEES, "read"),
     ("post", "/deployments/{id}/retry"): (WORKS, "write"),
+    ("get", "/provider-accounts"): (RULES, "read"),
+    ("get", "/provider-accounts/{id}"): (RULES, "read"),
     ("get", "/api-keys"): (SEES, "read"),
     ("get", "/api-keys/{id}"): (SEES, "read"),
     ("post", "/api-keys"): (WORKS, "write"),

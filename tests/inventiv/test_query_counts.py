@@ -8,6 +8,7 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from catalog.models import InstanceAvailability, InstanceType, LlmModel, Provider, Region, SshKey, Zone
+from fleet.models import ProviderAccount
 from inventiv.accounts.roles import Role
 from routing.models import ApiKey
 from tests.inventiv.api_stage import MakeInstances, user
@@ -21,6 +22,7 @@ LISTS = [
     "/instance-types",
     "/instances",
     "/models",
+    "/provider-accounts",
     "/providers",
     "/regions",
     "/ssh-keys",
@@ -36,6 +38,7 @@ def add_rows(count: int, make_instances: MakeInstances) -> None:
         zone = Zone.objects.create(region=Region.objects.create(provider=provider, name="r"), name="z")
         kind = InstanceType.objects.create(provider=provider, name="t", gpu_name="g", gpu_count=1, vram_per_gpu_gb=24)
         InstanceAvailability.objects.create(instance_type=kind, zone=zone, price_per_hour=1, currency="EUR")
+        ProviderAccount.objects.create(provider=provider, name="a", credentials="sealed")
         SshKey.objects.create(provider=provider, name="k", public_key="ssh-ed25519 AAAA k")
         LlmModel.objects.create(name="m", model_id=f"m/{number}", required_vram_gb=1, context_length=1024, parameters=1)
         ApiKey.issue(owner_id=user(Role.VIEWER, f"{number}@example.com").pk, name="k", scopes=["read"])

@@ -13,11 +13,12 @@ from django.urls import reverse
 from pytest_django import Settings
 
 from catalog.models import InstanceType, LlmModel, Provider, Region, SshKey, Zone
-from fleet.models import Attempt, ClockTick, Deployment, DeploymentRequest, Instance, Transition
+from fleet.models import Attempt, ClockTick, Deployment, DeploymentRequest, Instance, ProviderAccount, Transition
 from fleet.states import Status
 from inventiv.accounts.models import User
 from inventiv.accounts.roles import Role
 from routing.models import ApiKey
+from tests.fleet import account_rows
 from tests.fleet.admin import rows
 
 pytestmark = pytest.mark.django_db
@@ -57,6 +58,7 @@ RIGHTS: dict[type[Model], Rights] = {
     Attempt: READ_ONLY,
     Transition: READ_ONLY,
     ClockTick: READ_ONLY,
+    ProviderAccount: Rights(view=ADMIN, add=ADMIN, delete=ADMIN),
     ApiKey: Rights(view=ALL, add=OPERATE, delete=NOBODY),
 }
 
@@ -68,10 +70,11 @@ def fleet(settings: Settings) -> None:
     """At least one row of everything."""
     settings.ENABLED_PROVIDERS = ["mock"]
     rows.catalogue()
-    SshKey.objects.create(name="laptop", public_key="ssh-ed25519 AAAA", provider=Provider.objects.get())
+    SshKey.objects.create(name="laptop", public_key="ssh-ed25519 AAAA", provider=Provider.objects.get(name="mock"))
     rows.instance_in(Status.READY)
     rows.tick("CLOCK:WAKE", period=2, seconds_ago=1)
     rows.user(Role.VIEWER, "another")
+    account_rows.account(provider="scaleway")
 
 
 def url_of(model: type[Model], page: str, row: Model) -> str:
@@ -107,7 +110,12 @@ def test_a_stranger_is_led_to_the_log_in(model: type[Model]) -> None:
 def test_each_role_gets_the_pages_that_are_its_own_and_no_secret(role: Role, model: type[Model]) -> None:
     who = rows.user(role)
     row, client = row_of(model, who), rows.client_of(who)
-    secrets = {*rows.SECRETS, getattr(row, "sha256", rows.LEASE)}
+    secrets = {
+        *rows.SECRETS,
+        account_rows.CANARY,
+        getattr(row, "credentials", rows.LEASE),
+        getattr(row, "sha256", rows.LEASE),
+    }
     for page in PAGES:
         response = client.get(url_of(model, page, row))
         assert response.status_code == (200 if role in RIGHTS[model].of(page) else 403), page
@@ -147,4 +155,5 @@ def test_the_index_lists_what_a_role_may_see(role: Role | None, client: Client) 
         return
     text = rows.client_of(rows.user(role)).get(reverse("admin:index")).content.decode()
     assert (reverse("admin:accounts_user_changelist") in text) is (role == Role.ADMIN)
+    assert (reverse("admin:fleet_provideraccount_changelist") in text) is (role == Role.ADMIN)
     assert reverse("admin:fleet_instance_changelist") in text
