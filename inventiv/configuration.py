@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 import sys
@@ -123,6 +124,23 @@ def check_encryption_keys(keys: Sequence[str]) -> None:
             raise BadSetting(
                 "ENCRYPTION_KEYS", "not a list of Fernet keys (32 bytes each, URL-safe base64, comma between two)"
             ) from None
+
+
+def networks(setting: str, entries: Sequence[str], *, widest: int) -> list[str]:
+    """The entries as IPv4 networks, an address as that of one. Raises BadSetting for one wider than /`widest`."""
+    return [_network(setting, entry.strip(), widest) for entry in entries]
+
+
+def _network(setting: str, entry: str, widest: int) -> str:
+    try:
+        network = ipaddress.ip_network(entry)
+    except ValueError as error:
+        raise BadSetting(setting, f"{error}; it should look like 203.0.113.7/32") from None
+    if network.version != 4:
+        raise BadSetting(setting, f"{entry} is not IPv4, over which the machines are reached")
+    if network.prefixlen < widest:
+        raise BadSetting(setting, f"{entry} is open to the world (wider than /{widest}); name your own addresses")
+    return str(network)
 
 
 def check_port(setting: str, port: int) -> None:

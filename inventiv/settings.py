@@ -38,6 +38,12 @@ with configuration.refusing():
 CONTROL_PLANE_URL = env.str("CONTROL_PLANE_URL", default=f"http://127.0.0.1:{API_PORT}")
 ROUTER_URL = env.str("ROUTER_URL", default=f"http://127.0.0.1:{ROUTER_PORT}")
 
+# Who may open connections to a machine: routers to its engine, operators to its SSH. All else is closed. An engine's
+# key guards /v1 alone, so that its port is never open to the world.
+with configuration.refusing():
+    ROUTER_CIDRS = configuration.networks("ROUTER_CIDRS", env.list("ROUTER_CIDRS", default=[]), widest=8)
+    SSH_CIDRS = configuration.networks("SSH_CIDRS", env.list("SSH_CIDRS", default=[]), widest=0)
+
 # The name in the tags of what we rent: two installations that share an account of a provider need two names.
 INSTALLATION = env.str("INSTALLATION", default="inventiv")
 

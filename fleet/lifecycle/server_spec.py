@@ -7,7 +7,9 @@ from django.conf import settings
 from fleet.lifecycle import user_data
 from fleet.lifecycle.attempts import location_of
 from fleet.models import Attempt, Instance
-from fleet.providers.base import ServerSpec
+from fleet.providers.base import Ingress, ServerSpec
+
+_SSH_PORT = 22
 
 
 def of(instance: Instance, attempt: Attempt) -> ServerSpec:
@@ -18,6 +20,12 @@ def of(instance: Instance, attempt: Attempt) -> ServerSpec:
         instance_type=attempt.instance_type.name,
         root_volume_gb=user_data.root_volume_gb(instance),
         user_data=user_data.of(instance, attempt),
+        ingress=_ingress(instance),
         spot=attempt.spot,
         owner=settings.INSTALLATION,
     )
+
+
+def _ingress(instance: Instance) -> tuple[Ingress, ...]:
+    engine = (Ingress(instance.port, cidr) for cidr in settings.ROUTER_CIDRS)
+    return (*engine, *(Ingress(_SSH_PORT, cidr) for cidr in settings.SSH_CIDRS))

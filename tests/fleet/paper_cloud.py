@@ -40,6 +40,7 @@ class PaperCloud:
     ips: dict[str, Resource] = field(default_factory=dict)
     created: list[str] = field(default_factory=list)  # every server ever made
     destroyed: list[Handle] = field(default_factory=list)  # what destroy_step was asked for
+    specs: list[ServerSpec] = field(default_factory=list)  # what each create asked for
     user_data: dict[str, str] = field(default_factory=dict)
     # Faults: raised by the next calls of that name, one after the other.
     faults: dict[str, list[ProviderError]] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class PaperCloud:
 
     def ensure_server(self, spec: ServerSpec) -> ServerView:
         self._call("ensure_server")
+        self.specs.append(spec)
         known = self._by_attempt(spec.attempt_id)
         if known is not None:
             return known

@@ -94,6 +94,12 @@ def test_it_fails_closed_without_secrets_on_a_database_of_ones_own(name: str, mi
         ("WAKE_EVERY", "often"),
         ("STEP_TIME_LIMIT", "90"),
         ("SCW_API_URL", "api.scaleway.com"),
+        ("ROUTER_CIDRS", "0.0.0.0/0"),
+        ("ROUTER_CIDRS", "203.0.113.7,0.0.0.0/1"),
+        ("ROUTER_CIDRS", "203.0.113.7/24"),
+        ("ROUTER_CIDRS", "router.example.org"),
+        ("ROUTER_CIDRS", "::/0"),
+        ("SSH_CIDRS", "office"),
         ("AWS_ENDPOINT_URL", "ftp://host"),
     ],
 )

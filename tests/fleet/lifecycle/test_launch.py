@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from fleet.providers.base import (
     AmbiguousOutcome,
     AuthError,
     CapacityError,
+    Ingress,
     InvalidSpec,
     QuotaError,
     ServerState,
@@ -213,3 +215,21 @@ def test_a_machine_that_is_slow_to_start_is_waited_for(stage: Stage) -> None:
     stage.step(instance)
 
     assert instance.status == Status.BOOTING
+
+
+def test_only_routers_reach_the_engine_and_only_operators_the_shell(stage: Stage, settings: Any) -> None:
+    settings.ROUTER_CIDRS, settings.SSH_CIDRS = ["203.0.113.7/32", "203.0.113.8/32"], ["198.51.100.0/24"]
+
+    instance = stage.step(stage.deploy())
+
+    assert stage.cloud.specs[0].ingress == (
+        Ingress(instance.port, "203.0.113.7/32"),
+        Ingress(instance.port, "203.0.113.8/32"),
+        Ingress(22, "198.51.100.0/24"),
+    )
+
+
+def test_nobody_reaches_a_machine_where_nobody_is_named(stage: Stage) -> None:
+    stage.step(stage.deploy())
+
+    assert stage.cloud.specs[0].ingress == ()
