@@ -37,6 +37,14 @@ def is_in_the_settings(provider: str) -> bool:
     return provider in settings.PROVIDER_OPTIONS
 
 
+def home(provider: str) -> uuid.UUID | None:
+    """The account that `ssh_keys.provider_key_id` speaks of: that of the settings, else the oldest."""
+    if is_in_the_settings(provider):
+        return None
+    rows = ProviderAccount.objects.filter(provider__name=provider).order_by("created_at", "pk")
+    return rows.values_list("pk", flat=True).first()
+
+
 def none_usable(provider: str) -> str:
     """What to say, and to do, where nobody may rent."""
     if provider not in settings.ENABLED_PROVIDERS:

@@ -15,7 +15,7 @@ from django.db import IntegrityError, transaction
 
 from catalog import offers, placement
 from catalog.fit import InvalidRequest, ModelNeed
-from catalog.models import LlmModel
+from catalog.models import LlmModel, SshKey
 from catalog.placement import Limits, Plan, RankedOffer
 from fleet import accounts, placing, tasks, worker_keys
 from fleet.models import Attempt, Deployment, DeploymentRequest, Instance, ProviderAccount, Rental, Transition
@@ -149,6 +149,8 @@ def remove_account(account_id: uuid.UUID) -> str:
             raise CommandRefused("account", f"{account} can't be removed: {'; '.join(reasons)}", code="in_use")
         for table in (Attempt, Rental):
             table._default_manager.filter(account=account).update(account=None, account_name=account.name)
+        if accounts.home(account.provider.name) == account.pk:
+            SshKey.objects.filter(provider=account.provider).update(provider_key_id=None)
         account.delete()
     return account.name
 

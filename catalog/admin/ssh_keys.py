@@ -15,7 +15,7 @@ from catalog.models import SshKey
 
 @admin.register(SshKey)
 class SshKeyAdmin(CatalogAdmin):
-    list_display = ("name", "provider_link", "kind", "fingerprint", "provider_key_id", "created_at")
+    list_display = ("name", "provider_link", "kind", "fingerprint", "registered", "created_at")
     list_filter = ("provider",)
     list_select_related = ("provider",)
     search_fields = ("name", "public_key", "provider__name")
@@ -30,6 +30,11 @@ class SshKeyAdmin(CatalogAdmin):
     @admin.display(description="kind")
     def kind(self, key: SshKey) -> str:
         return key.public_key.partition(" ")[0]
+
+    @admin.display(description="registered", boolean=True, ordering="provider_key_id")
+    def registered(self, key: SshKey) -> bool:
+        """At the provider, which happens when the next machine is rented. The machines take it in any case."""
+        return bool(key.provider_key_id)
 
     @admin.display(description="fingerprint")
     def fingerprint(self, key: SshKey) -> str:

@@ -96,7 +96,7 @@ class AttemptAdmin(AttemptColumns, ReadOnlyAdmin):
         (None, {"fields": ("id", "instance_link", "ordinal", "outcome_badge", "error_code", "detail")}),
         ("Offer", {"fields": ("type_link", "zone_link", "price")}),
         ("Account", {"fields": ("account_in_words",)}),
-        ("Machine", {"fields": ("server_id", "volume_ids", "ip_ids", "bootstrap_used_at")}),
+        ("Machine", {"fields": ("server_id", "volume_ids", "ip_ids", "authorized_keys", "bootstrap_used_at")}),
         ("Times", {"fields": ("started_at", "asked_at", "ended_at")}),
     )
 

@@ -64,6 +64,10 @@ mkfs.ext4 -q "$disk" && mount "$disk" /data/hf
 _WAIT_FOR_GPU = "for i in $(seq 120); do nvidia-smi && break; sleep 5; done"
 
 
+class TooLarge(ValueError):
+    """The user data is more than a provider takes."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
     instance_id: str
@@ -76,6 +80,7 @@ class WorkerConfig:
     port: int  # of the engine, on the machine's address
     tensor_parallel_size: int
     max_model_len: int | None = None  # tokens; None: what the model's own configuration says
+    authorized_keys: tuple[str, ...] = ()  # public SSH keys of operators, for the image's default user
 
 
 def engine_command(config: WorkerConfig) -> list[str]:
@@ -104,8 +109,19 @@ def agent_config(config: WorkerConfig) -> dict[str, object]:
 
 
 def render(config: WorkerConfig) -> str:
-    """The machine's user data, at most `LIMIT` bytes: "#cloud-config" and a JSON object, which is YAML too."""
-    document = {
+    """The machine's user data, at most `LIMIT` bytes: "#cloud-config" and a JSON object, which is YAML too.
+
+    Raises TooLarge.
+    """
+    text = HEADER + json.dumps(_document(config), indent=1) + "\n"
+    size = len(text.encode())
+    if size > LIMIT:
+        raise TooLarge(f"the user data has {size} bytes, and a machine takes {LIMIT}")
+    return text
+
+
+def _document(config: WorkerConfig) -> dict[str, object]:
+    return {
         "package_update": False,
         "package_upgrade": False,  # it breaks the GPU's driver
         "write_files": [
@@ -120,8 +136,8 @@ def render(config: WorkerConfig) -> str:
             ["systemctl", "daemon-reload"],
             ["systemctl", "enable", "--now", "inventiv-agent.service"],
         ],
+        **({"ssh_authorized_keys": list(config.authorized_keys)} if config.authorized_keys else {}),
     }
-    return HEADER + json.dumps(document, indent=1) + "\n"
 
 
 def _file(path: str, content: str, *, mode: str, packed: bool = False) -> dict[str, str]:

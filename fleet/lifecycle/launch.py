@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from fleet.lifecycle import index, server_spec, stock, termination, user_data, walk
+from fleet.lifecycle import index, server_spec, ssh_keys, stock, termination, user_data, walk
 from fleet.lifecycle.attempts import live_attempt, location_of, note_asked, provider_of, remember
 from fleet.lifecycle.failing import fail
 from fleet.lifecycle.world import ORCHESTRATOR, POLL, World
@@ -99,7 +99,7 @@ def _machine(instance: Instance, attempt: Attempt, provider: Provider, world: Wo
             return remember(instance, attempt, view, world)
         if world.now() < attempt.asked_at + provider.listing_lag:
             return None
-    spec = server_spec.of(instance, attempt)
+    spec = server_spec.of(instance, attempt, ssh_key_ids=ssh_keys.registered(attempt, provider))
     note_asked(instance, attempt, at=world.now())
     try:
         view = provider.ensure_server(spec)

@@ -12,7 +12,7 @@ from fleet.providers.base import Ingress, ServerSpec
 _SSH_PORT = 22
 
 
-def of(instance: Instance, attempt: Attempt) -> ServerSpec:
+def of(instance: Instance, attempt: Attempt, *, ssh_key_ids: tuple[str, ...]) -> ServerSpec:
     return ServerSpec(
         attempt_id=str(attempt.pk),
         instance_id=str(instance.pk),
@@ -20,6 +20,7 @@ def of(instance: Instance, attempt: Attempt) -> ServerSpec:
         instance_type=attempt.instance_type.name,
         root_volume_gb=user_data.root_volume_gb(instance),
         user_data=user_data.of(instance, attempt),
+        ssh_key_ids=ssh_key_ids,
         ingress=_ingress(instance),
         spot=attempt.spot,
         owner=settings.INSTALLATION,

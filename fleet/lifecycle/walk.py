@@ -12,7 +12,7 @@ from django.db import transaction
 
 from catalog.placement import Offer, Plan, RankedOffer
 from fleet import accounts, placing
-from fleet.lifecycle import stock, user_data
+from fleet.lifecycle import ssh_keys, stock, user_data
 from fleet.lifecycle.attempts import close, destroy_step
 from fleet.lifecycle.world import POLL, World
 from fleet.models import Attempt, Instance
@@ -132,6 +132,7 @@ def _open(
             spot=ranked.offer.spot,
             price_per_hour=instance.price_per_hour,
             currency=instance.currency,
+            authorized_keys=ssh_keys.of_now(instance.provider),
             started_at=now,
         )
         attempt.bootstrap_sha256 = user_data.bootstrap_sha256(attempt)

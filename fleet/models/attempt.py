@@ -54,6 +54,7 @@ class Attempt(models.Model):
     volume_ids = models.JSONField(default=list)
     ip_ids = models.JSONField(default=list)
     missed_listings = models.IntegerField(default=0, help_text="Whole listings in a row that did not have its machine")
+    authorized_keys = models.JSONField(default=list, blank=True, help_text="The public SSH keys that it takes")
     bootstrap_sha256 = models.CharField(max_length=64, blank=True)
     bootstrap_used_at = models.DateTimeField(null=True, blank=True)
 

@@ -19,7 +19,6 @@ from fleet.providers.base import (
     Handle,
     Location,
     MachineOffer,
-    NotFound,
     OwnedResources,
     ProviderError,
     Resource,
@@ -41,6 +40,7 @@ class PaperCloud:
     created: list[str] = field(default_factory=list)  # every server ever made
     destroyed: list[Handle] = field(default_factory=list)  # what destroy_step was asked for
     specs: list[ServerSpec] = field(default_factory=list)  # what each create asked for
+    ssh_keys: dict[str, str] = field(default_factory=dict)  # public key: id
     user_data: dict[str, str] = field(default_factory=dict)
     # Faults: raised by the next calls of that name, one after the other.
     faults: dict[str, list[ProviderError]] = field(default_factory=dict)
@@ -56,8 +56,8 @@ class PaperCloud:
         return ()
 
     def ensure_server(self, spec: ServerSpec) -> ServerView:
-        self._call("ensure_server")
         self.specs.append(spec)
+        self._call("ensure_server")
         known = self._by_attempt(spec.attempt_id)
         if known is not None:
             return known
@@ -127,7 +127,8 @@ class PaperCloud:
         return Destruction(frozenset(in_use))
 
     def ensure_ssh_key(self, key: SshKeySpec) -> str:
-        raise NotFound("a cloud on paper has no SSH keys")
+        self._call("ensure_ssh_key")
+        return self.ssh_keys.setdefault(key.public_key, f"key-{len(self.ssh_keys) + 1}")
 
     # --- what a test does to it -------------------------------------------------------------------------------
 

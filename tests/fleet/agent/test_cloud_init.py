@@ -15,7 +15,7 @@ import yaml
 
 from fleet.agent import agent as agent_module
 from fleet.agent import cloud_init
-from fleet.agent.cloud_init import WorkerConfig, agent_config, engine_command, render
+from fleet.agent.cloud_init import TooLarge, WorkerConfig, agent_config, engine_command, render
 from fleet.providers.mock import boot
 
 CONFIG = WorkerConfig(
@@ -79,6 +79,20 @@ def test_it_fits_into_what_aws_takes() -> None:
     )
 
     assert len(render(longest).encode()) < cloud_init.LIMIT
+
+
+def test_more_than_a_machine_takes_is_refused_and_not_sent() -> None:
+    keys = tuple(f"ssh-rsa {'A' * 700} {number}" for number in range(12))
+
+    with pytest.raises(TooLarge, match=r"has \d+ bytes, and a machine takes 16384"):
+        render(replace(CONFIG, authorized_keys=keys))
+
+
+def test_the_default_user_of_any_image_takes_the_operators_keys() -> None:
+    keys = ("ssh-ed25519 AAAA ana", "ssh-ed25519 BBBB bob")
+
+    assert document(render(replace(CONFIG, authorized_keys=keys)))["ssh_authorized_keys"] == list(keys)
+    assert "ssh_authorized_keys" not in document(render(CONFIG))
 
 
 def test_the_same_configuration_gives_the_same_bytes() -> None:
