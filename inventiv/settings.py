@@ -58,6 +58,9 @@ with configuration.refusing():
     configuration.check_secrets(secret_key=SECRET_KEY, encryption_keys=ENCRYPTION_KEYS, database_url=DATABASE_URL)
     configuration.check_encryption_keys(ENCRYPTION_KEYS)
 
+# For models behind a licence. A machine gets it with its engine's key, and never in its user data.
+HF_TOKEN = env.str("HF_TOKEN", default="")
+
 # --- Django -----------------------------------------------------------------------------------------------------
 
 DEBUG = env.bool("DEBUG", default=False)

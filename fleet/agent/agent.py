@@ -73,12 +73,18 @@ class Backoff:
 
 
 class State:
-    """What must outlive a restart, in a file that only we may read: the agent's token and the engine's key."""
+    """What must outlive a restart, in a file that only we may read: the agent's token and the engine's secrets."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "state.json"
         directory.mkdir(parents=True, exist_ok=True)
         self.values: dict[str, str] = json.loads(self.path.read_text()) if self.path.exists() else {}
+
+    @property
+    def engine_environment(self) -> dict[str, str]:
+        """The engine's secrets, by the names under which it looks for them."""
+        names = {"engine_api_key": "VLLM_API_KEY", "hf_token": "HF_TOKEN"}
+        return {name: self.values[value] for value, name in names.items() if self.values.get(value)}
 
     def save(self, **values: str) -> None:
         self.values.update(values)
@@ -105,7 +111,7 @@ class Engine:
         self.served_at = clock()
         self.detail = "engine not started"
 
-    def tend(self, api_key: str) -> None:
+    def tend(self, environment: dict[str, str]) -> None:
         """Start the engine, or start it again when it has exited; then look how it is."""
         if self.child is not None and self.child.poll() is not None:
             wait = self.backoff.next()
@@ -113,7 +119,7 @@ class Engine:
             log.warning("%s; next start in %.1f s", self.detail, wait)
             self.child, self.ready, self.load, self.restart_at = None, False, 0, self.clock() + wait
         if self.child is None and self.clock() >= self.restart_at:
-            self._start(api_key)
+            self._start(environment)
         if self.child is not None:
             self._look()
 
@@ -127,10 +133,9 @@ class Engine:
         except subprocess.TimeoutExpired:
             self.child.kill()
 
-    def _start(self, api_key: str) -> None:
+    def _start(self, environment: dict[str, str]) -> None:
         try:
-            environment = {**os.environ, "VLLM_API_KEY": api_key}
-            self.child = subprocess.Popen(self.command, env=environment)  # noqa: S603 - our own configuration
+            self.child = subprocess.Popen(self.command, env={**os.environ, **environment})  # noqa: S603 - our own configuration
         except OSError as error:
             self.detail, self.restart_at = f"engine can't be started: {error}", self.clock() + self.backoff.next()
             log.error("%s", self.detail)
@@ -206,7 +211,7 @@ class Agent:
         if "engine_api_key" not in self.state.values and self.clock() >= self.next_call:
             self._bootstrap()
         if "engine_api_key" in self.state.values:
-            self.engine.tend(self.state.values["engine_api_key"])
+            self.engine.tend(self.state.engine_environment)
             ready = self.engine.ready and not self.draining
             if self.clock() >= self.next_call or ready != self.told_ready:
                 self._heartbeat(ready=ready, detail=self.engine.detail)
@@ -229,7 +234,7 @@ class Agent:
         }
         status, answer = self._post(self.config["control_plane_url"] + "/internal/workers/bootstrap", body)
         if status == 200 and isinstance(answer.get("engine_api_key"), str):
-            self.state.save(engine_api_key=answer["engine_api_key"])
+            self.state.save(engine_api_key=answer["engine_api_key"], hf_token=str(answer.get("hf_token") or ""))
             self.next_call = self.clock()
             log.info("registered as %s", self.config["instance_id"])
         elif 400 <= status < 500 and status not in (408, 429):

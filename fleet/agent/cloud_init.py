@@ -35,8 +35,6 @@ Wants=network-online.target
 Requires=docker.service
 
 [Service]
-# HF_TOKEN, for models behind a licence, if the image brings one.
-EnvironmentFile=-/etc/inventiv/engine.env
 ExecStartPre=-/usr/bin/docker rm --force {ENGINE_CONTAINER}
 ExecStart=/usr/bin/python3 {AGENT_PATH} --config {CONFIG_PATH}
 Restart=always
@@ -84,7 +82,7 @@ class WorkerConfig:
 
 
 def engine_command(config: WorkerConfig) -> list[str]:
-    """The argv that runs vLLM in the foreground, for the agent to supervise. Its key comes by the environment."""
+    """The argv that runs vLLM in the foreground, for the agent to supervise. Its secrets come by the environment."""
     docker = ["docker", "run", "--rm", "--name", ENGINE_CONTAINER, "--gpus", "all", "--ipc=host"]
     docker += ["--stop-timeout", str(DOCKER_STOP), "-p", f"{config.port}:{ENGINE_PORT_IN_CONTAINER}"]
     docker += ["-v", "/data/hf:/root/.cache/huggingface", "-e", "HF_TOKEN", "-e", "VLLM_API_KEY", ENGINE_IMAGE]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import PermissionDenied
@@ -26,8 +28,8 @@ class BootstrapView(APIView):
         body = BootstrapSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         try:
-            engine_api_key = registration.exchange(**body.validated_data, now=timezone.now(), world=real_world())
+            trusted = registration.exchange(**body.validated_data, now=timezone.now(), world=real_world())
         except registration.BootstrapRefused as refused:
             # Never why: whoever guesses must not learn how close they are.
             raise PermissionDenied("This token is not valid for this instance.", code="refused") from refused
-        return Response({"engine_api_key": engine_api_key}, headers={"Cache-Control": "no-store"})
+        return Response(asdict(trusted), headers={"Cache-Control": "no-store"})

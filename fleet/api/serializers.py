@@ -214,7 +214,7 @@ def _deployment_links(request: Any, deployment: Deployment) -> dict[str, str]:
 
 
 class BootstrapSerializer(serializers.Serializer[Any]):
-    """What a machine's agent sends in exchange for its engine's key."""
+    """What a machine's agent sends in exchange for its engine's secrets."""
 
     instance_id = serializers.UUIDField()
     bootstrap_token = serializers.CharField(max_length=255)

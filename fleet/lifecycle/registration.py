@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import uuid
+from dataclasses import dataclass, field
 from datetime import datetime
 
+from django.conf import settings
 from django.db import transaction
 
 from fleet import worker_keys
@@ -20,12 +22,22 @@ log = logging.getLogger(__name__)
 _SHORTEST_AGENT_TOKEN = 32
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerSecrets:
+    """What a machine is trusted with once it has made itself known."""
+
+    engine_api_key: str = field(repr=False)
+    hf_token: str = field(repr=False)  # empty: the operator has none
+
+
 class BootstrapRefused(Exception):
     """The token is wrong, too old, used by another, or its instance is no longer rising."""
 
 
-def exchange(*, instance_id: uuid.UUID, bootstrap_token: str, agent_token: str, now: datetime, world: World) -> str:
-    """Trade the bootstrap token for the engine's key. Raises BootstrapRefused.
+def exchange(
+    *, instance_id: uuid.UUID, bootstrap_token: str, agent_token: str, now: datetime, world: World
+) -> WorkerSecrets:
+    """Trade the bootstrap token for what the engine needs. Raises BootstrapRefused.
 
     The agent brings the token that it will heartbeat with, and we keep its hash. So a repetition whose first
     answer was lost is told apart from a thief's, and answered again.
@@ -48,7 +60,10 @@ def exchange(*, instance_id: uuid.UUID, bootstrap_token: str, agent_token: str, 
             raise BootstrapRefused("the bootstrap token was used before")
     if instance.api_key is None:
         raise BootstrapRefused("the instance has no engine key")
-    return worker_keys.open_engine_key(instance.api_key)
+    return WorkerSecrets(
+        engine_api_key=worker_keys.open_engine_key(instance.api_key),
+        hf_token=settings.HF_TOKEN,
+    )
 
 
 def _rising(instance_id: uuid.UUID) -> Instance:

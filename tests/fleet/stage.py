@@ -68,7 +68,7 @@ class Stage:
             agent_token=AGENT_TOKEN,
             now=self.clock(),
             world=self.world,
-        )
+        ).engine_api_key
 
     def heartbeat(self, *instances: Instance, ready: bool = True, load: int = 0) -> None:
         """What the router writes when a worker is heard (see routing.discovery.directory)."""

@@ -28,6 +28,7 @@ class Surroundings:
 
     url: str = ""
     bootstrap: int = 200
+    hf_token: str = ""
     heartbeat: int = 200
     drain: bool = False
     location: str = ""  # for a redirect
@@ -46,7 +47,7 @@ class Surroundings:
 
     def answer_to(self, path: str) -> tuple[int, bytes]:
         if path == BOOTSTRAP:
-            return self.bootstrap, json.dumps({"engine_api_key": ENGINE_KEY}).encode()
+            return self.bootstrap, json.dumps({"engine_api_key": ENGINE_KEY, "hf_token": self.hf_token}).encode()
         if path == HEARTBEAT:
             return self.heartbeat, json.dumps({"status": "READY", "drain": self.drain}).encode()
         if path == "/health":

@@ -180,6 +180,25 @@ def test_it_gives_the_engine_its_key_in_the_environment(around: Surroundings, tm
     assert eventually(lambda: out.exists() and out.read_text()) == ENGINE_KEY
 
 
+@pytest.mark.parametrize(("token", "seen"), [("hf_secret", "hf_secret"), ("", "none")])
+def test_it_gives_the_engine_the_token_for_models_behind_a_licence_after_a_restart_too(
+    around: Surroundings, tmp_path: Path, token: str, seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    around.hf_token, out = token, tmp_path / "token"
+    code = f"import os, pathlib; pathlib.Path({str(out)!r}).write_text(os.environ.get('HF_TOKEN', 'none'))"
+    worker = Worker(around, tmp_path / "state", [sys.executable, "-S", "-c", code])
+
+    for _ in range(2):
+        worker.step()
+        assert eventually(lambda: out.exists() and out.read_text()) == seen
+        out.unlink()
+        worker.boot()
+
+    assert len(around.sent(BOOTSTRAP)) == 1
+    assert not token or token not in str([request.body for request in around.requests])
+
+
 def test_it_tells_at_once_that_the_engine_has_become_ready(worker: Worker, around: Surroundings) -> None:
     worker.step()
     around.health = 200

@@ -29,6 +29,18 @@ def test_an_admin_sees_who_pays_and_for_how_many_machines(admin: APIClient, make
     )
 
 
+def test_each_try_of_an_instance_names_the_account_that_paid_for_it(
+    viewer: APIClient, make_instances: MakeInstances
+) -> None:
+    removed, there, ours = make_instances(3)
+    removed.attempts.update(account_name="old")
+    there.attempts.update(account=account())
+
+    shown = {one: viewer.get(f"/instances/{one.pk}").json()["attempts"][0]["account"] for one in (removed, there, ours)}
+
+    assert shown == {removed: "old (removed)", there: "research", ours: "settings"}
+
+
 def test_credentials_are_in_no_answer(admin: APIClient) -> None:
     row = account(provider="scaleway")
 

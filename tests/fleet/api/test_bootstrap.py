@@ -38,8 +38,20 @@ def test_a_machine_gets_its_engines_key(anonymous: APIClient, booting: Instance)
     response = anonymous.post(PATH, body(booting))
     assert response.status_code == 200, response.json()
     assert booting.api_key is not None
-    assert response.json() == {"engine_api_key": worker_keys.open_engine_key(booting.api_key)}
+    assert response.json() == {"engine_api_key": worker_keys.open_engine_key(booting.api_key), "hf_token": ""}
     assert response["Cache-Control"] == "no-store"
+
+
+def test_a_machine_gets_the_token_for_models_behind_a_licence_and_a_stranger_does_not(
+    anonymous: APIClient, booting: Instance, settings: Any
+) -> None:
+    settings.HF_TOKEN = "hf_canary"
+
+    refused = anonymous.post(PATH, body(booting, bootstrap_token="x" * 64))
+    trusted = anonymous.post(PATH, body(booting))
+
+    assert "hf_canary" not in refused.content.decode()
+    assert trusted.json()["hf_token"] == "hf_canary"
 
 
 def test_a_lost_answer_is_given_again(anonymous: APIClient, booting: Instance) -> None:

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 import pytest
 
 from fleet import worker_keys
 from fleet.lifecycle import registration
-from fleet.lifecycle.registration import BootstrapRefused
+from fleet.lifecycle.registration import BootstrapRefused, WorkerSecrets
 from fleet.models import Instance
 from tests.fleet.stage import AGENT_TOKEN, Stage
 
 
-def exchange(stage: Stage, instance: Instance, *, token: str | None = None, agent_token: str = AGENT_TOKEN) -> str:
+def exchange(
+    stage: Stage, instance: Instance, *, token: str | None = None, agent_token: str = AGENT_TOKEN
+) -> WorkerSecrets:
     if token is None:
         token = worker_keys.bootstrap_token(instance.attempts.latest("ordinal").pk)
     return registration.exchange(
@@ -27,7 +32,7 @@ def booting(stage: Stage) -> Instance:
 
 
 def test_the_token_is_traded_for_the_engines_key(stage: Stage, booting: Instance) -> None:
-    key = exchange(stage, booting)
+    key = exchange(stage, booting).engine_api_key
 
     booting.refresh_from_db()
     assert worker_keys.open_engine_key(str(booting.api_key)) == key
@@ -48,6 +53,19 @@ def test_a_second_exchange_by_somebody_else_is_refused_and_alarms(
         exchange(stage, booting, agent_token="another-agent-token-of-32-characters")
 
     assert "ALARM" in caplog.text
+
+
+def test_a_token_for_models_behind_a_licence_comes_with_the_key_and_never_in_user_data(
+    stage: Stage, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.HF_TOKEN = "hf_canary"
+    caplog.set_level(logging.DEBUG)
+    instance = stage.step(stage.deploy())
+
+    trusted = exchange(stage, instance)
+
+    assert trusted.hf_token == "hf_canary"
+    assert not [text for text in (*stage.cloud.user_data.values(), caplog.text, repr(trusted)) if "hf_canary" in text]
 
 
 def test_a_wrong_token_is_refused(stage: Stage, booting: Instance) -> None:
