@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -31,6 +31,13 @@ def usable(provider: str) -> Sequence[uuid.UUID | None]:
     rows = ProviderAccount.objects.filter(provider__name=provider, is_active=True).order_by("name")
     first: list[uuid.UUID | None] = [None] if is_in_the_settings(provider) else []
     return [*first, *rows.values_list("pk", flat=True)]
+
+
+def by_name(provider: str) -> Mapping[str, uuid.UUID | None]:
+    """Every account, those too that rent nothing new: machines of theirs may still run."""
+    rows = ProviderAccount.objects.filter(provider__name=provider).order_by("name").values_list("name", "pk")
+    first: dict[str, uuid.UUID | None] = {OF_THE_SETTINGS: None} if is_in_the_settings(provider) else {}
+    return {**first, **dict(rows)}
 
 
 def is_in_the_settings(provider: str) -> bool:

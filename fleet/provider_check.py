@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from catalog.models import Zone
-from fleet import accounts, worker_keys
+from fleet import worker_keys
 from fleet.lifecycle.world import World
-from fleet.models import Instance, ProviderAccount
+from fleet.models import Instance
 from fleet.providers.base import AuthError, Finding, Location, ProviderError, Verdict
 from fleet.providers.credentials import settings_that_make_an_account
 from routing.discovery.sealing import SealBroken
@@ -34,13 +34,6 @@ class Checked:
     account: str
     zone: str
     finding: Finding
-
-
-def known_accounts(provider: str) -> Mapping[str, uuid.UUID | None]:
-    """By their names, those too that rent nothing new."""
-    rows = ProviderAccount.objects.filter(provider__name=provider).order_by("name").values_list("name", "pk")
-    first = {accounts.OF_THE_SETTINGS: None} if accounts.is_in_the_settings(provider) else {}
-    return {**first, **dict(rows)}
 
 
 def known_zones(provider: str) -> Mapping[str, Location]:

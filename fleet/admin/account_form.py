@@ -66,9 +66,19 @@ class AccountForm(_ModelForm):
             name = input_name(provider, credential)
             value = _value(credential, self.cleaned_data.get(name, "")) or self.known.get(credential.name, "")
             problem = "is required" if not value else credential.problem(value)
+            problem = problem or self._would_lose_machines(credential, value)
             if problem:
                 self.add_error(name, forms.ValidationError(f"{credential.label} {problem}.", code="credential"))
             yield credential.name, value
+
+    def _would_lose_machines(self, credential: Credential, value: str | list[str]) -> str:
+        """What a provider does not find in another project, it says is gone, and it would go on billing."""
+        if not credential.is_identity or value == self.known.get(credential.name, value):
+            return ""
+        # Locked: a launch holds the account until its attempt is committed, and is seen here or waits for this change.
+        account = ProviderAccount.objects.select_for_update().get(pk=self.instance.pk)
+        reasons = accounts.what_may_bill(account)
+        return f"can't change now: {'; '.join(reasons)}" if reasons else ""
 
 
 def _known(instance: ProviderAccount, is_new: bool) -> tuple[dict[str, Any], str]:

@@ -21,6 +21,7 @@ class Credential:
     looks_like: str
     is_secret: bool = False  # never shown again
     is_list: bool = False
+    is_identity: bool = False  # says whose machines are meant: another one would not find those that run
     is_ambient: bool = False  # the settings may leave it out: the SDK finds it where it looks by itself
 
     def problem(self, value: str | Sequence[str]) -> str:
@@ -56,6 +57,7 @@ CREDENTIALS: Mapping[str, tuple[Credential, ...]] = {
             label="Project id",
             pattern=_UUID,
             looks_like="a UUID in small letters",
+            is_identity=True,
         ),
     ),
     "aws": (

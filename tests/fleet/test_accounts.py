@@ -26,6 +26,7 @@ def test_the_settings_are_asked_first_and_then_the_others_by_name(settings: Any)
 
     settings.PROVIDER_OPTIONS = {}
     assert accounts.usable("mock") == [bob.pk, zoe.pk]
+    assert list(accounts.by_name("mock")) == ["bob", "resting", "zoe"]
 
 
 @pytest.mark.django_db

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from fleet import provider_check
+from fleet import accounts, provider_check
 from fleet.lifecycle.world import real_world
 from fleet.provider_check import Checked
 from fleet.providers import registry
@@ -17,6 +17,8 @@ from fleet.providers.base import Verdict
 
 _MISSING, _BAD_USAGE = 1, 2  # exit codes
 _WORDS = {Verdict.WORKS: "ok", Verdict.MISSING: "MISSING", Verdict.UNCLEAR: "unclear"}
+
+_HEADINGS = ("ACCOUNT", "ZONE", "", "WHAT", "DETAIL")
 
 T = TypeVar("T")
 
@@ -34,7 +36,7 @@ class Command(BaseCommand):
         name: str = options["name"]
         if name not in registry.DRIVERS:
             raise _unknown("provider", name, sorted(registry.DRIVERS))
-        among = _only("account", options["account"], provider_check.known_accounts(name))
+        among = _only("account", options["account"], accounts.by_name(name))
         zones = _only("zone", options["zone"], provider_check.known_zones(name))
         found = list(provider_check.check(name, real_world(), among=among, zones=zones))
         self.stdout.write(_as_json(name, found) if options["json"] else _as_table(found))
@@ -71,7 +73,11 @@ def _as_json(provider: str, found: Sequence[Checked]) -> str:
 
 def _as_table(found: Sequence[Checked]) -> str:
     cells = [
-        (row.account, row.zone, _WORDS[row.finding.verdict], row.finding.subject, row.finding.detail) for row in found
+        _HEADINGS,
+        *(
+            (row.account, row.zone, _WORDS[row.finding.verdict], row.finding.subject, row.finding.detail)
+            for row in found
+        ),
     ]
     widths = [max(len(line[column]) for line in cells) for column in range(4)]
     lines = [

@@ -96,6 +96,21 @@ def test_a_secret_that_is_left_empty_stays_and_one_that_is_filled_in_replaces_it
     assert accounts.credentials(row.pk)["secret_key"] == ANOTHER
 
 
+def test_an_account_with_a_live_machine_may_get_new_keys_but_no_other_project(admin: Client) -> None:
+    row = account(provider="scaleway")
+    rows.deploy()
+    Attempt.objects.update(account=row)
+    elsewhere = filled("scaleway", SCALEWAY | {"project_id": ANOTHER})
+
+    assert_saved(admin.post(page("change", row), filled("scaleway", SCALEWAY | {"secret_key": ANOTHER})))
+    refused = admin.post(page("change", row), elsewhere)
+    assert "can&#x27;t change now: terminate first" in str(refused.context["adminform"].form.errors)
+    assert accounts.credentials(row.pk)["project_id"] == SCALEWAY["project_id"]
+
+    Attempt.objects.update(outcome="destroyed")
+    assert_saved(admin.post(page("change", row), elsewhere))
+
+
 def test_a_secret_is_in_no_page_log_or_history(admin: Client, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     row = account(provider="scaleway")
