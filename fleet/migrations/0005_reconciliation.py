@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('fleet', '0003_accounts_ledger_sweeps'),
+        ('fleet', '0004_account_name'),
     ]
 
     operations = [
