@@ -16,7 +16,7 @@ from django.conf import settings
 from kombu.exceptions import OperationalError
 
 from fleet.clocks import tick
-from fleet.lifecycle import due, index, leaks, liveness, sweep
+from fleet.lifecycle import due, index, leaks, liveness, refusals, sweep
 from fleet.lifecycle.advance import advance
 from fleet.lifecycle.world import real_world
 
@@ -87,6 +87,7 @@ def read_heartbeats() -> None:
     with tick("CLOCK:LIVENESS", period_seconds=settings.WAKE_EVERY) as mine:
         if mine:
             liveness.read_heartbeats(real_world())
+            refusals.write_down(real_world())
 
 
 @shared_task(name="CLOCK:INDEX")

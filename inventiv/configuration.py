@@ -16,6 +16,7 @@ import environ
 from cryptography.fernet import Fernet
 
 from fleet.providers.credentials import CREDENTIALS, Credential
+from routing import addresses
 
 PATIENCE = 3  # seconds that a server has to answer
 
@@ -146,6 +147,14 @@ def _network(setting: str, entry: str, widest: int) -> str:
 def check_port(setting: str, port: int) -> None:
     if not 0 < port < 65536:
         raise BadSetting(setting, f"{port} is not a port (1 to 65535)")
+
+
+def networks(setting: str, words: Sequence[str]) -> tuple[addresses.Network, ...]:
+    """Raises BadSetting."""
+    try:
+        return addresses.networks(words)
+    except ValueError as fault:
+        raise BadSetting(setting, str(fault)) from None
 
 
 def check_less(setting: str, value: float, *, than: str, limit: float) -> None:

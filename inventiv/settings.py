@@ -67,6 +67,10 @@ DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
+# Whose X-Forwarded-For says from where a machine asks for its key; the router has a setting of its own.
+with configuration.refusing():
+    API_TRUSTED_PROXIES = configuration.networks("API_TRUSTED_PROXIES", env.list("API_TRUSTED_PROXIES", default=[]))
+
 # Whether a proxy in front of us speaks TLS with the clients and tells us so in X-Forwarded-Proto.
 HTTPS = env.bool("HTTPS", default=False)
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS

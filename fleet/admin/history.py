@@ -1,4 +1,4 @@
-"""Attempts, transitions and clock ticks: what has happened."""
+"""Attempts, transitions, refused heartbeats and clock ticks: what has happened."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 
 from fleet.admin import columns
 from fleet.admin.read_only import ReadOnlyAdmin, ReadOnlyInline
-from fleet.models import Attempt, ClockTick, Transition
+from fleet.models import Attempt, ClockTick, HeartbeatRefusal, Transition
 
 _MISSED_TICKS = 3  # so many make the orchestrator unhealthy
 
@@ -130,6 +130,11 @@ class TransitionAdmin(TransitionColumns, ReadOnlyAdmin):
     ordering = ("-at", "-id")
     date_hierarchy = "at"
     fields = ("at", "instance_link", "from_badge", "to_badge", "reason", "actor")
+
+
+class HeartbeatRefusalInline(ReadOnlyInline):
+    model = HeartbeatRefusal
+    fields = readonly_fields = ("reason", "address", "times", "first_at", "last_at")
 
 
 @admin.register(ClockTick)

@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
 from fleet.admin import columns
-from fleet.admin.history import AttemptInline, TransitionInline
+from fleet.admin.history import AttemptInline, HeartbeatRefusalInline, TransitionInline
 from fleet.admin.read_only import ReadOnlyAdmin
 from fleet.admin.termination import TerminationActions
 from fleet.models import Deployment, Instance
@@ -49,7 +49,7 @@ class InstanceAdmin(TerminationActions, ReadOnlyAdmin):
     search_help_text = "Start of the id, id at the provider, IP address, model"
     ordering = ("-created_at",)
     date_hierarchy = "created_at"
-    inlines = (TransitionInline, AttemptInline)
+    inlines = (TransitionInline, AttemptInline, HeartbeatRefusalInline)
     fieldsets = (
         (
             None,

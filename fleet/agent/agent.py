@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -39,13 +40,15 @@ MAX_ANSWER = 1 << 20  # bytes
 
 
 def call(
-    method: str, url: str, *, body: Any = None, token: str = "", timeout: float = CALL_TIMEOUT
+    method: str, url: str, *, body: Any = None, token: str = "", timeout: float = CALL_TIMEOUT, source: str = ""
 ) -> tuple[int, bytes]:
     """One HTTP request, its body as JSON; returns (status, body). Goes through no proxy and follows no redirect,
-    so that a token reaches only the host it is meant for. Raises OSError or http.client.HTTPException."""
+    so that a token reaches only the host it is meant for. `source`: the address of ours that it comes from, where
+    there are several. Raises OSError or http.client.HTTPException."""
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=timeout)
+    origin = (source, 0) if source else None
+    connection = kind(parts.hostname or "", parts.port, timeout=timeout, source_address=origin)
     headers = {"Content-Type": "application/json", "User-Agent": "inventiv-agent"}
     if token:
         headers["Authorization"] = "Bearer " + token
@@ -286,7 +289,9 @@ def build(config: dict[str, Any], *, state_dir: str = "") -> Agent:
     url = os.environ.get("INVENTIV_ENGINE_URL") or "http://127.0.0.1:{}".format(config["engine"]["port"])
     engine = Engine(command, url, http=call, clock=time.monotonic, chance=random.random)
     state = State(Path(state_dir or config["state_dir"]))
-    return Agent(config, state=state, engine=engine, power_off=lambda: subprocess.call(power_off))  # noqa: S603 - ours
+    # The router believes a heartbeat only from the machine's own address.
+    http = partial(call, source=os.environ.get("INVENTIV_SOURCE_ADDRESS", ""))
+    return Agent(config, state=state, engine=engine, power_off=lambda: subprocess.call(power_off), http=http)  # noqa: S603 - ours
 
 
 def main() -> int:

@@ -41,7 +41,9 @@ class InstanceViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
         rows = super().get_queryset()
         if self.action != "retrieve":
             return rows
-        return rows.prefetch_related("transitions", "attempts__instance_type", "attempts__zone", "attempts__account")
+        return rows.prefetch_related(
+            "transitions", "attempts__instance_type", "attempts__zone", "attempts__account", "heartbeat_refusals"
+        )
 
     @extend_schema(
         parameters=[

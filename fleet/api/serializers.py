@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from fleet.api.links import link
 from fleet.api.plans import PlanSerializer, shown
-from fleet.models import Attempt, Deployment, DeploymentRequest, Instance, Transition
+from fleet.models import Attempt, Deployment, DeploymentRequest, HeartbeatRefusal, Instance, Transition
 from fleet.states import Status
 
 _LINKS = {"type": "object", "additionalProperties": {"type": "string", "format": "uri"}}
@@ -50,6 +50,13 @@ class AttemptSerializer(serializers.ModelSerializer[Attempt]):
             "started_at",
             "ended_at",
         ]
+        read_only_fields = fields
+
+
+class HeartbeatRefusalSerializer(serializers.ModelSerializer[HeartbeatRefusal]):
+    class Meta:
+        model = HeartbeatRefusal
+        fields = ["reason", "address", "times", "first_at", "last_at"]
         read_only_fields = fields
 
 
@@ -110,8 +117,13 @@ class InstanceDetailSerializer(InstanceSerializer):
     transitions = TransitionSerializer(many=True, help_text="Every move, the first one first")
     attempts = AttemptSerializer(many=True, help_text="Every try at a machine, the first one first")
 
+    heartbeat_refusals = HeartbeatRefusalSerializer(
+        many=True,
+        help_text="Who spoke for it with another token or from another address; the last one first",
+    )
+
     class Meta(InstanceSerializer.Meta):
-        fields = [*InstanceSerializer.Meta.fields, "transitions", "attempts"]
+        fields = [*InstanceSerializer.Meta.fields, "transitions", "attempts", "heartbeat_refusals"]
 
 
 class DeploymentSerializer(serializers.ModelSerializer[Deployment]):

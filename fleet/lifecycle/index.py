@@ -13,7 +13,7 @@ from catalog.models import LlmModel
 from fleet.lifecycle.world import World
 from fleet.models import Instance
 from fleet.states import WITH_WORKER
-from routing import key_index
+from routing import addresses, key_index
 from routing.discovery.records import Endpoint, ServedModel
 from routing.models import ApiKey
 
@@ -24,7 +24,7 @@ def endpoint(instance: Instance) -> Endpoint:
     return Endpoint(
         instance_id=str(instance.pk),
         model_id=instance.deployment.model.model_id,
-        ip=instance.ip_address or "",
+        ip=addresses.canonical(instance.ip_address) if instance.ip_address else "",
         port=instance.port,
         status=instance.status,
         api_key=instance.api_key or "",

@@ -49,7 +49,7 @@ class Instance(models.Model):
     currency = models.CharField(max_length=3)
 
     interrupted_at = models.DateTimeField(
-        null=True, blank=True, help_text="When the provider announced that it takes a spot machine back"
+        null=True, blank=True, help_text="When the provider takes its spot machine back, as it announced"
     )
 
     status_changed_at = models.DateTimeField(db_default=Now())

@@ -33,7 +33,9 @@ class HeartbeatRefusal(models.Model):
     """Somebody spoke for an instance with a token, or from an address, that is not its own."""
 
     instance = models.ForeignKey(Instance, on_delete=models.CASCADE, related_name="heartbeat_refusals")
-    reason = models.CharField(max_length=20, help_text="token or address")
+    reason = models.CharField(
+        max_length=20, help_text="token or address (of a heartbeat), or bootstrap (from elsewhere)"
+    )
     address = models.GenericIPAddressField(help_text="Where it came from")
     first_at = models.DateTimeField()
     last_at = models.DateTimeField()

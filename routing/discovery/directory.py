@@ -15,7 +15,7 @@ from typing import Any
 
 from routing.discovery import keys, scripts
 from routing.discovery.link import Link, RedisAway
-from routing.discovery.records import ClientKey, ServedModel, Target
+from routing.discovery.records import ClientKey, Heartbeat, ServedModel, Target
 
 _KEY_TRUSTED_FOR = 1.5  # seconds; a revoked key is refused within 2 s
 _KEYS_KEPT = 10_000
@@ -38,7 +38,8 @@ class Heard(Enum):
     """What became of a heartbeat."""
 
     HEARD = "heard"
-    REFUSED = "refused"  # the token is not this instance's
+    WRONG_TOKEN = "token"  # noqa: S105 - no password: the token is not this instance's
+    WRONG_ADDRESS = "address"  # it does not come from this instance's address
     UNKNOWN = "unknown"  # the index is whole and has no such instance
     LOST = "lost"  # the index is not whole: nothing can be said; try again
 
@@ -80,20 +81,23 @@ class Directory:
             with contextlib.suppress(RedisAway):
                 self._link.run(scripts.RELEASE, [keys.instance(target.instance_id)])
 
-    async def heartbeat(
-        self, instance_id: str, *, token_sha256: str, ready: bool, load: int, detail: str
-    ) -> tuple[Heard, str]:
-        """Write down what a worker says of itself; `load` = its requests running and waiting, which becomes the
-        instance's load. Returns the outcome and, if heard, the instance's status."""
+    async def heartbeat(self, beat: Heartbeat, *, token_sha256: str, address: str) -> tuple[Heard, str]:
+        """Write down what a worker says of itself, if token and canonical address are the instance's own; its load
+        becomes the instance's. Returns the outcome and, if heard, the instance's status."""
         try:
             outcome, status = await self._link.run(
                 scripts.HEARTBEAT,
-                [keys.instance(instance_id), keys.EPOCH],
+                [keys.instance(beat.instance_id), keys.EPOCH, keys.REFUSALS],
+                beat.instance_id,
                 token_sha256,
-                int(ready),
-                load,
-                detail,
+                address,
+                keys.REFUSALS_KEPT,
+                keys.REFUSALS_TTL,
                 keys.INSTANCE_TTL,
+                int(beat.ready),
+                beat.load,
+                beat.detail,
+                beat.interruption,
             )
         except RedisAway:
             return Heard.LOST, ""

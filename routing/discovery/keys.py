@@ -17,6 +17,8 @@ ROUTER = "router:{router_id}"  # String: the router's start instant (ISO 8601), 
 ROUTERS = "routers"  # Set: router ids that have a ROUTER key or had one
 WITHDRAWN = "discovery:withdrawn"  # Sorted set: name of a removed key -> when (Redis' TIME); a late write stays out
 REBUILDING = "discovery:rebuilding"  # String: token of the rebuild under way; gone = a flush overtook it
+REFUSALS = "heartbeat:refusals"  # Hash: see records.Refusal; what the routers have refused and nobody has taken yet
+REFUSALS_TAKEN = "heartbeat:refusals:taken"  # Hash: the same, while the control plane writes it down
 
 # Lifetimes, seconds. An instance's hash must outlive a long absence of the control plane: routing goes on without it.
 INSTANCE_TTL = 24 * 3600
@@ -25,6 +27,9 @@ EPOCH_TTL = API_KEY_TTL - 60  # an index that nobody refreshed for a day counts 
 ROUTER_TTL = 15
 WITHDRAWN_TTL = 24 * 3600
 REBUILDING_TTL = 600
+REFUSALS_TTL = 24 * 3600
+
+REFUSALS_KEPT = 256  # fields: whoever is refused from many addresses must not fill Redis
 
 
 def model_instances(model_id: str) -> str:

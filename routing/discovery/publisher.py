@@ -1,7 +1,8 @@
 """The control plane's pen: makes Redis say what Postgres says. Synchronous; never imports Django.
 
 It writes address, status and secrets' seals, never what routers and workers write (`current_load`, `worker_load`,
-`last_heartbeat`, `ready`, `detail`), except after a flush, when `rebuild` seeds the last known heartbeats.
+`last_heartbeat`, `ready`, `detail`, `interruption`), except after a flush, when `rebuild` seeds the last known
+heartbeats.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import redis
 
 from routing.discovery import keys as names
 from routing.discovery import scripts
-from routing.discovery.records import ClientKey, Endpoint, Pulse, ServedModel
+from routing.discovery.records import ClientKey, Endpoint, Pulse, Refusal, ServedModel
 
 ROUTED_STATUS = "READY"
 
@@ -24,7 +25,7 @@ ROUTED_STATUS = "READY"
 _RANK = {"PROVISIONING": 0, "BOOTING": 1, "READY": 2, "DRAINING": 3, "FAILED": 3, "TERMINATED": 4}
 
 _CHUNK = 100  # instances or keys a script: about a millisecond of Redis
-_PULSE_FIELDS = ("last_heartbeat", "ready", "worker_load", "current_load", "detail")
+_PULSE_FIELDS = ("last_heartbeat", "ready", "worker_load", "current_load", "detail", "interruption")
 
 _PULSE_CHUNK = 1000
 
@@ -114,6 +115,15 @@ class Publisher:
                         found[instance_id] = _pulse(instance_id, raw)
         return found
 
+    def take_refusals(self) -> list[Refusal]:
+        """Heartbeats that the routers refused. The same ones again, until they are forgotten."""
+        taken = self._run(scripts.TAKE_REFUSALS, [names.REFUSALS, names.REFUSALS_TAKEN], [])
+        return [Refusal.from_field(*pair) for pair in zip(taken[::2], taken[1::2], strict=True)]
+
+    def forget_refusals(self, written_down: Iterable[Refusal]) -> None:
+        pairs = _flat({refusal.field: refusal.value for refusal in written_down})
+        self._run(scripts.FORGET_REFUSALS, [names.REFUSALS_TAKEN], list(pairs))
+
     def routers_alive_since(self) -> datetime | None:
         """When the router that has been up longest was started. None: no router is alive."""
         router_ids = sorted(self._redis.smembers(names.ROUTERS))
@@ -195,7 +205,7 @@ class Publisher:
 
 
 def _pulse(instance_id: str, raw: Sequence[str | None]) -> Pulse:
-    last_heartbeat, ready, worker_load, current_load, detail = raw
+    last_heartbeat, ready, worker_load, current_load, detail, interruption = raw
     return Pulse(
         instance_id=instance_id,
         last_heartbeat=float(last_heartbeat or 0),
@@ -203,6 +213,7 @@ def _pulse(instance_id: str, raw: Sequence[str | None]) -> Pulse:
         worker_load=int(worker_load or 0),
         current_load=int(current_load or 0),
         detail=detail or "",
+        interruption=interruption or "",
     )
 
 

@@ -17,11 +17,12 @@ class Endpoint:
     `worker_load`     the load that the worker last reported
     `last_heartbeat`  when, seconds since the epoch by Redis' own clock (TIME)
     `ready`           "1" while the worker says that its engine is healthy, else "0"
+    `interruption`    when the provider takes the machine back, as the worker was told (ISO 8601); "" mostly
     """
 
     instance_id: str
     model_id: str
-    ip: str
+    ip: str  # canonical (routing.addresses): a heartbeat must come from it
     port: int
     status: str  # fleet.states.Status; only READY is routed
     api_key: str  # of the worker; sealed (see sealing.py)
@@ -44,6 +45,17 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What a worker says of itself."""
+
+    instance_id: str
+    ready: bool
+    load: int  # its requests running and waiting
+    detail: str = ""  # why it is not ready, in its own words
+    interruption: str = ""  # when the provider takes its machine back, as the provider wrote it; empty: not announced
+
+
+@dataclass(frozen=True, slots=True)
 class Pulse:
     """What the router has heard from a worker."""
 
@@ -53,6 +65,33 @@ class Pulse:
     worker_load: int
     current_load: int
     detail: str = ""  # why the worker is not ready, in its own words
+    interruption: str = ""  # when its machine is taken back, as its provider wrote it
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A field of the hash `heartbeat:refusals`: heartbeats for an instance that did not come from its worker."""
+
+    instance_id: str
+    reason: str  # "token" | "address": what was not the instance's own
+    address: str  # canonical; where they came from
+    first_at: float  # seconds since the epoch by Redis' own clock
+    last_at: float
+    times: int
+
+    @property
+    def field(self) -> str:
+        return f"{self.instance_id}|{self.reason}|{self.address}"
+
+    @property
+    def value(self) -> str:
+        return f"{self.first_at:.6f} {self.last_at:.6f} {self.times}"
+
+    @classmethod
+    def from_field(cls, field: str, value: str) -> Self:
+        instance_id, reason, address = field.rsplit("|", 2)
+        first_at, last_at, times = value.split()
+        return cls(instance_id, reason, address, float(first_at), float(last_at), int(times))
 
 
 @dataclass(frozen=True, slots=True)

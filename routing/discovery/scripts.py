@@ -168,6 +168,28 @@ return 1
 """
 )
 
+# Set aside what was refused so far, unless what was set aside before is not written down yet.
+# KEYS: REFUSALS, REFUSALS_TAKEN. Answers the fields and values that are set aside.
+TAKE_REFUSALS = Script.of(
+    """
+if redis.call('EXISTS', KEYS[2]) == 0 and redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('RENAME', KEYS[1], KEYS[2])
+end
+return redis.call('HGETALL', KEYS[2])
+"""
+)
+
+# What is written down; a late call leaves what was set aside since. KEYS: REFUSALS_TAKEN. ARGV: fields and values.
+FORGET_REFUSALS = Script.of(
+    """
+for i = 1, #ARGV, 2 do
+  if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then
+    redis.call('HDEL', KEYS[1], ARGV[i])
+  end
+end
+"""
+)
+
 # --- the router reads and counts ------------------------------------------------------------------------------------
 
 # Whether an instance takes requests, and its load: routed by the control plane, healthy and heard of lately.
@@ -260,22 +282,46 @@ end
 """
 )
 
-# KEYS: the instance's hash, EPOCH. ARGV: SHA-256 of the token, ready ('1' or '0'), load, detail, INSTANCE_TTL.
-# Answers {'heard', status} or {'refused' | 'unknown' | 'lost', ''}.
+# What is refused leaves the instance's hash as it was, and a trace in REFUSALS. An instance whose address is not known
+# yet counts as unknown (it is not published before), and a token is only wrong where the right one is known.
+#
+# KEYS: the instance's hash, EPOCH, REFUSALS. ARGV: id, SHA-256 of the token, the sender's address, REFUSALS_KEPT,
+# REFUSALS_TTL, INSTANCE_TTL, ready ('1' or '0'), load, detail, interruption.
+# Answers {'heard', status} or {'token' | 'address' | 'unknown' | 'lost', ''}.
 HEARTBEAT = Script.of(
     """
-local known = redis.call('HMGET', KEYS[1], 'agent_token_sha256', 'status')
-if not known[2] then
+local id, token, address = ARGV[1], ARGV[2], ARGV[3]
+local time = redis.call('TIME')
+local now = string.format('%s.%06d', time[1], time[2])
+
+local function refuse(reason)
+  local field = id .. '|' .. reason .. '|' .. address
+  local seen = redis.call('HGET', KEYS[3], field)
+  if seen or redis.call('HLEN', KEYS[3]) < tonumber(ARGV[4]) then
+    local first, times = string.match(seen or now .. ' - 0', '^(%S+) %S+ (%d+)$')
+    redis.call('HSET', KEYS[3], field, first .. ' ' .. now .. ' ' .. string.format('%d', times + 1))
+    redis.call('EXPIRE', KEYS[3], ARGV[5])
+  end
+  return {reason, ''}
+end
+
+local known = redis.call('HMGET', KEYS[1], 'agent_token_sha256', 'status', 'ip')
+if not known[2] or not known[3] or known[3] == '' then
   return {redis.call('EXISTS', KEYS[2]) == 1 and 'unknown' or 'lost', ''}
 end
-if not known[1] or known[1] == '' or known[1] ~= ARGV[1] then
-  return {'refused', ''}
+if not known[1] or known[1] == '' then
+  return {'token', ''}
 end
-local time = redis.call('TIME')
+if known[1] ~= token then
+  return refuse('token')
+end
+if known[3] ~= address then
+  return refuse('address')
+end
 redis.call('HSET', KEYS[1],
-  'last_heartbeat', string.format('%s.%06d', time[1], time[2]),
-  'ready', ARGV[2], 'worker_load', ARGV[3], 'current_load', ARGV[3], 'detail', ARGV[4])
-redis.call('EXPIRE', KEYS[1], ARGV[5])
+  'last_heartbeat', now, 'ready', ARGV[7], 'worker_load', ARGV[8], 'current_load', ARGV[8],
+  'detail', ARGV[9], 'interruption', ARGV[10])
+redis.call('EXPIRE', KEYS[1], ARGV[6])
 return {'heard', known[2]}
 """
 )

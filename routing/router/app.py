@@ -19,6 +19,7 @@ from routing.router.asgi import Headers, Message, Receive, Scope, Send, answer_e
 from routing.router.config import Config
 from routing.router.errors import ApiError
 from routing.router.health import Health
+from routing.router.heartbeats import Heartbeats
 from routing.router.http11 import Pool
 from routing.router.limits import AllowedHosts, ClientGone
 from routing.router.presence import ANNOUNCE_EVERY, Presence
@@ -57,6 +58,7 @@ class Router:
             sealer=Sealer(config.encryption_keys),
         )
         self._models = ServedModels(directory=self._directory, snapshot=self._snapshot)
+        self._heartbeats = Heartbeats(directory=self._directory, trusted_proxies=config.trusted_proxies)
         self._hosts = AllowedHosts(config.allowed_hosts)
         self._clocks: list[asyncio.Task[None]] = []
         self.health = Health(self._snapshot)
@@ -107,7 +109,7 @@ class Router:
             return await self._proxy(scope, receive, send)
         if path == heartbeats.PATH:
             _allow("POST", method, path)
-            return await heartbeats.hear(scope, receive, send, directory=self._directory)
+            return await self._heartbeats(scope, receive, send)
         if path == served_models.PATH:
             _allow("GET", method, path)
             return await self._models.list(scope, send)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from redis.connection import parse_url
 
+from routing import addresses
 from routing.discovery import timing
 from routing.discovery.sealing import Sealer
 
@@ -25,6 +26,7 @@ class Config:
     port: int = 8080
     workers: int = 1
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
+    trusted_proxies: tuple[addresses.Network, ...] = ()
     log_level: str = "INFO"
     heartbeat_stale_after: float = timing.HEARTBEAT_STALE_AFTER
     max_body_bytes: int = 10 * 1024 * 1024
@@ -47,6 +49,7 @@ class Config:
             port=int(read.number("ROUTER_PORT", cls.port, whole=True, at_least=0, at_most=65535)),
             workers=int(read.number("ROUTER_WORKERS", cls.workers, whole=True, at_least=1)),
             allowed_hosts=read.words("ALLOWED_HOSTS", cls.allowed_hosts),
+            trusted_proxies=read.networks("ROUTER_TRUSTED_PROXIES"),
             log_level=read.log_level("LOG_LEVEL", cls.log_level),
             heartbeat_stale_after=read.number("HEARTBEAT_STALE_AFTER", cls.heartbeat_stale_after),
             max_body_bytes=int(read.number("MAX_BODY_BYTES", cls.max_body_bytes, whole=True, at_least=1)),
@@ -92,6 +95,12 @@ class _Reader:
         if at_most is not None and value > at_most:
             raise ConfigError(f"{name}: {raw} is more than {at_most:g}")
         return value
+
+    def networks(self, name: str) -> tuple[addresses.Network, ...]:
+        try:
+            return addresses.networks(self.words(name, ()))
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}") from None
 
     def log_level(self, name: str, default: str) -> str:
         level = self.text(name, default).upper()

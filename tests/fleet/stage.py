@@ -66,6 +66,7 @@ class Stage:
             instance_id=instance.pk,
             bootstrap_token=worker_keys.bootstrap_token(attempt.pk),
             agent_token=AGENT_TOKEN,
+            address=str(Instance.objects.get(pk=instance.pk).ip_address),
             now=self.clock(),
             world=self.world,
         ).engine_api_key

@@ -88,6 +88,7 @@ def test_it_fails_closed_without_secrets_on_a_database_of_ones_own(name: str, mi
     ("setting", "value"),
     [
         ("API_PORT", "http"),
+        ("API_TRUSTED_PROXIES", "10.0.0.0/33"),
         ("ROUTER_PORT", "70000"),
         ("DEBUG", "maybe"),
         ("ENCRYPTION_KEYS", "not-a-key"),

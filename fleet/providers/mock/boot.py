@@ -95,6 +95,7 @@ def run_agent(order: dict[str, Any], root: Path) -> None:
     environment = {
         **os.environ,
         "INVENTIV_ENGINE_URL": f"http://{order['address']}:{config['engine']['port']}",
+        "INVENTIV_SOURCE_ADDRESS": order["address"],  # all mock machines share a computer, whose own is another
         "INVENTIV_ENGINE_COMMAND": json.dumps(engine_command(order, config["engine"])),
         "INVENTIV_POWEROFF_COMMAND": json.dumps(["/bin/sh", "-c", f"kill -KILL -{os.getpid()}"]),
     }

@@ -120,6 +120,13 @@ def test_an_instances_page_takes_the_same_queries_however_long_its_history(
     assert text.count("capacity") == 10
 
 
+def test_an_instances_page_shows_who_spoke_for_it_without_being_it(viewer: Client) -> None:
+    instance, at = rows.instance_in(Status.READY), timezone.now()
+    instance.heartbeat_refusals.create(reason="address", address="203.0.113.9", first_at=at, last_at=at)
+
+    assert "203.0.113.9" in page(viewer, reverse("admin:fleet_instance_change", args=[instance.pk]))
+
+
 def test_a_late_clock_stands_out(viewer: Client) -> None:
     rows.tick("CLOCK:WAKE", period=2, seconds_ago=1)
     url = reverse("admin:fleet_clocktick_changelist")

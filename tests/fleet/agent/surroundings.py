@@ -20,6 +20,7 @@ class Request:
     path: str
     body: dict[str, Any]
     authorization: str
+    peer: str  # the address that it came from
 
 
 @dataclass
@@ -85,7 +86,9 @@ def some_surroundings() -> Iterator[Surroundings]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            around.requests.append(Request(self.path, body, self.headers.get("Authorization", "")))
+            around.requests.append(
+                Request(self.path, body, self.headers.get("Authorization", ""), self.client_address[0])
+            )
             self._answer()
 
         def _answer(self) -> None:

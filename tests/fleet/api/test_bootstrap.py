@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
+from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from fleet import worker_keys
 from fleet.models import Attempt, Instance
 from fleet.states import Status
+from routing import addresses
 from tests.inventiv.api_stage import MakeInstances
 
 pytestmark = pytest.mark.django_db
@@ -21,7 +23,7 @@ AGENT_TOKEN = "a" * 43
 @pytest.fixture
 def booting(make_instances: MakeInstances) -> Instance:
     (instance,) = make_instances(1, status=Status.BOOTING)
-    instance.api_key = worker_keys.new_engine_key()
+    instance.api_key, instance.ip_address = worker_keys.new_engine_key(), "127.0.0.1"
     instance.save()
     attempt = instance.attempts.get()
     token = worker_keys.bootstrap_token(attempt.pk)
@@ -101,3 +103,26 @@ def test_a_machine_needs_no_csrf_token_and_no_session(booting: Instance) -> None
 
 def test_only_post_is_answered(anonymous: APIClient) -> None:
     assert anonymous.get(PATH).status_code == 405
+
+
+def test_from_another_address_it_is_asked_to_come_again_and_gets_no_key(
+    anonymous: APIClient, booting: Instance
+) -> None:
+    response = anonymous.post(PATH, body(booting), REMOTE_ADDR="203.0.113.9")
+
+    assert (response.status_code, response["Retry-After"]) == (429, "1")
+    assert "engine_api_key" not in response.json()
+    assert booting.heartbeat_refusals.get().address == "203.0.113.9"
+
+
+def test_through_a_trusted_proxy_the_machines_own_address_counts(
+    anonymous: APIClient, booting: Instance, settings: Settings
+) -> None:
+    Instance.objects.filter(pk=booting.pk).update(ip_address="192.0.2.7")
+    settings.API_TRUSTED_PROXIES = addresses.networks(["127.0.0.1"])
+
+    def ask(forwarded: str) -> int:
+        return anonymous.post(PATH, body(booting), HTTP_X_FORWARDED_FOR=forwarded).status_code
+
+    assert ask("192.0.2.7, 203.0.113.9") == 429
+    assert ask("192.0.2.7") == 200

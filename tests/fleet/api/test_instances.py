@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from fleet.models import Instance
@@ -184,3 +185,13 @@ def test_an_unknown_instance_is_not_found(operator: APIClient, catalogue: Catalo
 def test_what_filters_a_list_does_not_hide_one_instance(viewer: APIClient, make_instances: MakeInstances) -> None:
     (instance,) = make_instances(1)
     assert viewer.get(f"/instances/{instance.pk}?status=FAILED&ordering=nonsense").status_code == 200
+
+
+def test_its_page_shows_who_spoke_for_it_without_being_it(viewer: APIClient, make_instances: MakeInstances) -> None:
+    (instance,) = make_instances(1)
+    at = timezone.now()
+    instance.heartbeat_refusals.create(reason="token", address="203.0.113.9", first_at=at, last_at=at, times=4)
+
+    (refusal,) = viewer.get(f"/instances/{instance.pk}").json()["heartbeat_refusals"]
+
+    assert (refusal["reason"], refusal["address"], refusal["times"]) == ("token", "203.0.113.9", 4)

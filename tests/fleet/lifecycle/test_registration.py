@@ -7,13 +7,20 @@ import pytest
 
 from fleet import worker_keys
 from fleet.lifecycle import registration
-from fleet.lifecycle.registration import BootstrapRefused, WorkerSecrets
+from fleet.lifecycle.registration import AddressNotConfirmed, BootstrapRefused, WorkerSecrets
 from fleet.models import Instance
+from fleet.providers.base import Unavailable
+from fleet.states import Status
 from tests.fleet.stage import AGENT_TOKEN, Stage
 
 
 def exchange(
-    stage: Stage, instance: Instance, *, token: str | None = None, agent_token: str = AGENT_TOKEN
+    stage: Stage,
+    instance: Instance,
+    *,
+    token: str | None = None,
+    agent_token: str = AGENT_TOKEN,
+    address: str | None = None,
 ) -> WorkerSecrets:
     if token is None:
         token = worker_keys.bootstrap_token(instance.attempts.latest("ordinal").pk)
@@ -21,6 +28,7 @@ def exchange(
         instance_id=instance.pk,
         bootstrap_token=token,
         agent_token=agent_token,
+        address=str(instance.ip_address) if address is None else address,
         now=stage.clock(),
         world=stage.world,
     )
@@ -90,3 +98,43 @@ def test_an_old_token_is_refused(stage: Stage, booting: Instance) -> None:
 def test_a_short_agent_token_is_refused(stage: Stage, booting: Instance) -> None:
     with pytest.raises(BootstrapRefused, match="too short"):
         exchange(stage, booting, agent_token="short")
+
+
+def test_a_machine_that_is_quicker_than_our_look_at_its_provider_asks_again_and_is_no_stranger(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    instance = stage.deploy()
+    stage.cloud.fail_next("get", Unavailable("away"))
+    stage.step(instance)
+    assert (instance.status, instance.ip_address) == (Status.PROVISIONING, None)
+
+    with pytest.raises(AddressNotConfirmed):
+        exchange(stage, instance, address="10.0.0.1")
+    assert not instance.heartbeat_refusals.exists()
+    assert "ALARM" not in caplog.text
+
+    stage.clock.forward(seconds=5)
+    stage.step(instance)
+    assert instance.status == Status.BOOTING
+    assert exchange(stage, instance, address="10.0.0.1")
+
+
+def test_a_right_token_from_elsewhere_gets_no_key_stays_unused_and_alarms_once(
+    stage: Stage, booting: Instance, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        with pytest.raises(AddressNotConfirmed):
+            exchange(stage, booting, address="203.0.113.9", agent_token="a-thiefs-agent-token-of-32-characters")
+        stage.clock.forward(seconds=1)
+
+    refusal = booting.heartbeat_refusals.get()
+    assert (refusal.reason, refusal.address, refusal.times) == ("bootstrap", "203.0.113.9", 3)
+    assert caplog.text.count("ALARM") == 1
+    assert exchange(stage, booting)
+
+
+def test_a_wrong_token_from_elsewhere_is_no_alarm(stage: Stage, booting: Instance) -> None:
+    with pytest.raises(BootstrapRefused):
+        exchange(stage, booting, token="0" * 64, address="203.0.113.9")
+
+    assert not booting.heartbeat_refusals.exists()

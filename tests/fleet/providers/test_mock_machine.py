@@ -14,7 +14,7 @@ import pytest
 from fleet.agent.cloud_init import render
 from fleet.providers.base import ServerState, ServerView
 from fleet.providers.mock import machine, power
-from tests.fleet.agent.surroundings import BOOTSTRAP, ENGINE_KEY, Surroundings, some_surroundings
+from tests.fleet.agent.surroundings import BOOTSTRAP, ENGINE_KEY, HEARTBEAT, Surroundings, some_surroundings
 from tests.fleet.agent.test_cloud_init import CONFIG
 from tests.fleet.providers.conformance import a_spec, destroy, look
 from tests.fleet.providers.conftest import MockCloud
@@ -60,6 +60,11 @@ def test_it_serves_its_model_at_its_own_address_with_the_key_of_the_exchange(
     assert models["data"][0]["id"] == CONFIG.model_id
     assert models["data"][0]["max_model_len"] == CONFIG.max_model_len
     assert httpx.get(f"{url}/v1/models", timeout=5).status_code == 401
+
+
+def test_it_speaks_from_its_own_address(booted: ServerView, around: Surroundings) -> None:
+    assert {request.path for request in around.requests} == {BOOTSTRAP, HEARTBEAT}
+    assert {request.peer for request in around.requests} == {booted.ip_address}
 
 
 def test_killed_it_stops_as_a_whole_falls_silent_and_is_destroyed(

@@ -12,7 +12,7 @@ from routing.discovery import keys, scripts
 from routing.discovery.directory import Directory, Heard, IndexLost, NoneReady, UnknownModel
 from routing.discovery.link import Link
 from routing.discovery.publisher import Publisher
-from routing.discovery.records import Endpoint
+from routing.discovery.records import Endpoint, Heartbeat
 from routing.discovery.snapshot import Snapshot
 from tests.routing.discovery.truth import (
     AGENT_TOKEN,
@@ -193,8 +193,11 @@ async def test_a_pick_whose_caller_is_cancelled_leaves_no_load(
     assert load(store, "i-1") == 0
 
 
-async def beat(directory: Directory, instance_id: str, *, token: str = AGENT_TOKEN, load: int = 0) -> tuple[Heard, str]:
-    return await directory.heartbeat(instance_id, token_sha256=sha256(token), ready=True, load=load, detail="fine")
+async def beat(
+    directory: Directory, instance_id: str, *, token: str = AGENT_TOKEN, address: str = "10.0.0.1", load: int = 0
+) -> tuple[Heard, str]:
+    said = Heartbeat(instance_id, ready=True, load=load, detail="fine", interruption="soon")
+    return await directory.heartbeat(said, token_sha256=sha256(token), address=address)
 
 
 async def test_a_heartbeat_sets_load_health_and_time(
@@ -207,7 +210,8 @@ async def test_a_heartbeat_sets_load_health_and_time(
     assert await beat(directory, "i-1", load=3) == (Heard.HEARD, "DRAINING")
 
     pulse = publisher.pulses(["i-1"])["i-1"]
-    assert (pulse.ready, pulse.worker_load, pulse.current_load, pulse.detail) == (True, 3, 3, "fine")
+    assert (pulse.ready, pulse.worker_load, pulse.current_load) == (True, 3, 3)
+    assert (pulse.detail, pulse.interruption) == ("fine", "soon")
     assert 0 <= redis_time(store) - pulse.last_heartbeat < 5
     assert store.ttl(keys.instance("i-1")) > 60
 
@@ -218,9 +222,95 @@ async def test_a_heartbeat_needs_the_instances_own_token(
     publisher.publish(endpoint("i-1"))
     publisher.publish(endpoint("unregistered", agent_token=""))
 
-    assert await beat(directory, "i-1", token="wrong") == (Heard.REFUSED, "")
-    assert await beat(directory, "unregistered", token="") == (Heard.REFUSED, "")
+    assert await beat(directory, "i-1", token="wrong") == (Heard.WRONG_TOKEN, "")
+    assert await beat(directory, "unregistered", token="") == (Heard.WRONG_TOKEN, "")
     assert publisher.pulses(["i-1", "unregistered"]) == {}
+
+
+async def test_a_heartbeat_needs_the_instances_own_address(
+    directory: Directory, publisher: Publisher, store: redis.Redis
+) -> None:
+    publisher.publish(endpoint("i-1"))
+    await beat(directory, "i-1", load=2)
+    before = store.hgetall(keys.instance("i-1"))
+
+    assert await beat(directory, "i-1", address="10.0.0.2", load=7) == (Heard.WRONG_ADDRESS, "")
+    assert store.hgetall(keys.instance("i-1")) == before
+
+
+async def test_one_that_is_refused_is_never_picked(directory: Directory, publisher: Publisher) -> None:
+    publisher.publish(endpoint("i-1"))
+
+    await beat(directory, "i-1", address="10.0.0.2")
+    await beat(directory, "i-1", token="wrong")
+
+    with pytest.raises(NoneReady):
+        await directory.pick(MODEL)
+
+
+async def test_an_instance_without_an_address_is_not_known_yet(
+    directory: Directory, publisher: Publisher, store: redis.Redis
+) -> None:
+    publisher.publish(endpoint("i-1", ip=""))
+
+    assert await beat(directory, "i-1", address="") == (Heard.UNKNOWN, "")
+    assert publisher.take_refusals() == []
+
+
+async def test_refusals_are_counted_by_reason_and_address(directory: Directory, publisher: Publisher) -> None:
+    publisher.publish(endpoint("i-1"))
+
+    await beat(directory, "i-1", token="wrong", address="10.0.0.2")
+    await beat(directory, "i-1", address="10.0.0.2")
+    await beat(directory, "i-1", address="10.0.0.2")
+    await beat(directory, "i-1", address="2001:db8::2")
+
+    refusals = {(each.reason, each.address): each for each in publisher.take_refusals()}
+    assert {key: each.times for key, each in refusals.items()} == {
+        ("token", "10.0.0.2"): 1,
+        ("address", "10.0.0.2"): 2,
+        ("address", "2001:db8::2"): 1,
+    }
+    twice = refusals["address", "10.0.0.2"]
+    assert (twice.instance_id, twice.first_at < twice.last_at) == ("i-1", True)
+
+
+async def test_whoever_is_refused_from_many_addresses_does_not_fill_redis(
+    directory: Directory, publisher: Publisher, store: redis.Redis
+) -> None:
+    publisher.publish(endpoint("i-1"))
+
+    for number in range(keys.REFUSALS_KEPT + 20):
+        await beat(directory, "i-1", address=f"10.1.{number // 256}.{number % 256}")
+    await beat(directory, "i-1", address="10.1.0.0")
+
+    assert store.hlen(keys.REFUSALS) == keys.REFUSALS_KEPT
+    assert max(each.times for each in publisher.take_refusals()) == 2
+
+
+async def test_a_token_is_not_wrong_while_the_right_one_is_not_known(
+    directory: Directory, publisher: Publisher
+) -> None:
+    publisher.publish(endpoint("unregistered", agent_token=""))
+
+    await beat(directory, "unregistered")
+
+    assert publisher.take_refusals() == []
+
+
+async def test_refusals_come_again_until_they_are_forgotten(directory: Directory, publisher: Publisher) -> None:
+    publisher.publish(endpoint("i-1"))
+    await beat(directory, "i-1", token="wrong", address="10.0.0.2")
+    taken = publisher.take_refusals()
+    await beat(directory, "i-1", token="wrong", address="10.0.0.2")
+
+    assert publisher.take_refusals() == taken
+    publisher.forget_refusals(taken)
+    (later,) = publisher.take_refusals()
+    publisher.forget_refusals(taken)  # late: another has taken what came since
+
+    assert (later.times, later.last_at > taken[0].last_at) == (1, True)
+    assert publisher.take_refusals() == [later]
 
 
 async def test_a_heartbeat_of_an_unknown_instance_creates_nothing(directory: Directory, store: redis.Redis) -> None:

@@ -44,13 +44,13 @@ class Fleet:
             now=truth.NOW,
         )
 
-    def add(self, port: int, *, load: int = 0) -> str:
+    def add(self, port: int, *, load: int = 0, ip: str = "127.0.0.1") -> str:
         """An instance that is ready and was heard just now."""
         instance_id = str(uuid.uuid4())
         self.endpoints[instance_id] = truth.endpoint(
             instance_id,
             model_id=self.model,
-            ip="127.0.0.1",
+            ip=ip,
             port=port,
             api_key=Sealer([ENCRYPTION_KEY]).seal(engines.API_KEY),
         )
