@@ -80,7 +80,7 @@ class InstanceAdmin(TerminationActions, ReadOnlyAdmin):
                 "fields": (
                     ("termination_requested_at", "termination_actor"),
                     ("termination_reason", "drain"),
-                    "terminated_at",
+                    ("interrupted_at", "terminated_at"),
                 )
             },
         ),

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     Http = Callable[..., tuple[int, bytes]]
 
@@ -35,12 +35,21 @@ PROBE_TIMEOUT = 3.0  # for a look at the engine
 LOADING_TICK, SERVING_TICK = 0.2, 1.0  # seconds between two looks at the engine
 DRAINING_INTERVAL = 1.0  # seconds between heartbeats while the instance drains
 PROBES_MISSED_UNTIL_UNREADY = 3  # a busy engine may answer a probe late
+NOTICE_TIMEOUT, NOTICE_INTERVAL = 1.0, 5.0  # for a look at the machine's metadata, and between two, as AWS advises
+METADATA_URLS = {"aws": "http://169.254.169.254"}  # by the name of the provider that the spot machine is rented from
 IDLE_STOP_PATIENCE = 30.0  # seconds for an engine that serves nothing to end
 MAX_ANSWER = 1 << 20  # bytes
 
 
 def call(
-    method: str, url: str, *, body: Any = None, token: str = "", timeout: float = CALL_TIMEOUT, source: str = ""
+    method: str,
+    url: str,
+    *,
+    body: Any = None,
+    token: str = "",
+    headers: Mapping[str, str] | None = None,
+    timeout: float = CALL_TIMEOUT,
+    source: str = "",
 ) -> tuple[int, bytes]:
     """One HTTP request, its body as JSON; returns (status, body). Goes through no proxy and follows no redirect,
     so that a token reaches only the host it is meant for. `source`: the address of ours that it comes from, where
@@ -49,11 +58,11 @@ def call(
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     origin = (source, 0) if source else None
     connection = kind(parts.hostname or "", parts.port, timeout=timeout, source_address=origin)
-    headers = {"Content-Type": "application/json", "User-Agent": "inventiv-agent"}
+    sent = {"Content-Type": "application/json", "User-Agent": "inventiv-agent", **(headers or {})}
     if token:
-        headers["Authorization"] = "Bearer " + token
+        sent["Authorization"] = "Bearer " + token
     try:
-        connection.request(method, parts.path or "/", None if body is None else json.dumps(body), headers)
+        connection.request(method, parts.path or "/", None if body is None else json.dumps(body), sent)
         answer = connection.getresponse()
         return answer.status, answer.read(MAX_ANSWER)
     finally:
@@ -175,6 +184,40 @@ def total(metrics: str, name: str) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
+class Notice:
+    """The provider's word that it takes a spot machine back. AWS's metadata service (IMDSv2) has it two minutes ahead
+    at `spot/instance-action`, which is not found until then."""
+
+    def __init__(self, url: str, *, http: Http, clock: Callable[[], float]) -> None:
+        self.url, self.http, self.clock = url, http, clock
+        self.next_look = clock()
+        self.instant = ""  # when, as the provider writes it; empty: nothing is announced
+
+    def look(self) -> None:
+        if self.instant or self.clock() < self.next_look:
+            return
+        self.next_look = self.clock() + NOTICE_INTERVAL
+        try:
+            self.instant = self._announced()
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            log.debug("%s: %s", self.url, error)
+        if self.instant:
+            log.warning("the provider takes this machine back: %s", self.instant)
+
+    def _announced(self) -> str:
+        lifetime = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
+        status, token = self.http("PUT", self.url + "/latest/api/token", headers=lifetime, timeout=NOTICE_TIMEOUT)
+        if status != 200:
+            return ""
+        shown = {"X-aws-ec2-metadata-token": token.decode()}
+        path = "/latest/meta-data/spot/instance-action"
+        status, raw = self.http("GET", self.url + path, headers=shown, timeout=NOTICE_TIMEOUT)
+        if status != 200:
+            return ""
+        action = json.loads(raw)
+        return str(action.get("time") if isinstance(action, dict) else action)[:40]
+
+
 class Agent:
     """`step` does what is due and never sleeps; `run` calls it until it is told to stop."""
 
@@ -185,16 +228,17 @@ class Agent:
         state: State,
         engine: Engine,
         power_off: Callable[[], object],
+        notice: Notice | None = None,
         http: Http = call,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self.config, self.state, self.engine = config, state, engine
+        self.config, self.state, self.engine, self.notice = config, state, engine, notice
         self.power_off, self.http, self.clock, self.chance = power_off, http, clock, chance
         self.bootstrap_backoff = Backoff(0.5, 15.0, chance)
         self.heartbeat_backoff = Backoff(0.5, float(config["heartbeat_interval"]), chance)
         self.next_call, self.heard_at = clock(), clock()
-        self.draining, self.told_ready, self.status = False, False, -1
+        self.draining, self.told_ready, self.told_interruption, self.status = False, False, "", -1
 
     def run(self, stopped: threading.Event) -> None:
         while not stopped.is_set():
@@ -215,11 +259,18 @@ class Agent:
             self._bootstrap()
         if "engine_api_key" in self.state.values:
             self.engine.tend(self.state.engine_environment)
+            if self.notice is not None:
+                self.notice.look()
             ready = self.engine.ready and not self.draining
-            if self.clock() >= self.next_call or ready != self.told_ready:
+            is_news = (ready, self.interruption) != (self.told_ready, self.told_interruption)
+            if is_news or self.clock() >= self.next_call:
                 self._heartbeat(ready=ready, detail=self.engine.detail)
         tick = SERVING_TICK if self.engine.ready else LOADING_TICK
         return max(0.0, min(tick, self.next_call - self.clock()))
+
+    @property
+    def interruption(self) -> str:
+        return "" if self.notice is None else self.notice.instant
 
     def forgotten(self) -> bool:
         """Neither the control plane nor a client has shown an interest for `poweroff_after` seconds."""
@@ -250,9 +301,11 @@ class Agent:
 
     def _heartbeat(self, *, ready: bool, detail: str) -> None:
         body = {"instance_id": self.config["instance_id"], "ready": ready, "load": self.engine.load, "detail": detail}
+        if self.interruption:
+            body["interruption"] = self.interruption
         token = self.state.values["agent_token"]
         status, answer = self._post(self.config["router_url"] + "/internal/heartbeat", body, token=token)
-        self.told_ready = ready
+        self.told_ready, self.told_interruption = ready, self.interruption
         if status != self.status:
             log.info("heartbeat: %s", status or "no answer")
             self.status = status
@@ -291,7 +344,15 @@ def build(config: dict[str, Any], *, state_dir: str = "") -> Agent:
     state = State(Path(state_dir or config["state_dir"]))
     # The router believes a heartbeat only from the machine's own address.
     http = partial(call, source=os.environ.get("INVENTIV_SOURCE_ADDRESS", ""))
-    return Agent(config, state=state, engine=engine, power_off=lambda: subprocess.call(power_off), http=http)  # noqa: S603 - ours
+    metadata = os.environ.get("INVENTIV_METADATA_URL") or METADATA_URLS.get(config.get("spot", ""))
+    return Agent(
+        config,
+        state=state,
+        engine=engine,
+        power_off=lambda: subprocess.call(power_off),  # noqa: S603 - our own configuration
+        notice=Notice(metadata, http=call, clock=time.monotonic) if metadata else None,
+        http=http,
+    )
 
 
 def main() -> int:

@@ -79,6 +79,7 @@ class WorkerConfig:
     tensor_parallel_size: int
     max_model_len: int | None = None  # tokens; None: what the model's own configuration says
     authorized_keys: tuple[str, ...] = ()  # public SSH keys of operators, for the image's default user
+    spot: str = ""  # of a spot machine, the provider's name: how the agent hears that it is taken back
 
 
 def engine_command(config: WorkerConfig) -> list[str]:
@@ -103,6 +104,7 @@ def agent_config(config: WorkerConfig) -> dict[str, object]:
         "poweroff_after": config.poweroff_after,
         "engine": {"model": config.model_id, "port": config.port, "command": engine_command(config)},
         "state_dir": STATE_DIR,
+        "spot": config.spot,
     }
 
 

@@ -97,6 +97,7 @@ class InstanceSerializer(serializers.ModelSerializer[Instance]):
             "termination_reason",
             "termination_actor",
             "drain",
+            "interrupted_at",
             "last_heartbeat_at",
             "worker_detail",
             "last_error",
@@ -129,6 +130,11 @@ class InstanceDetailSerializer(InstanceSerializer):
 class DeploymentSerializer(serializers.ModelSerializer[Deployment]):
     model = serializers.CharField(source="model.model_id", help_text="The Hugging Face id")
     instance_id = serializers.UUIDField()
+    replaces_instance_id = serializers.UUIDField(
+        source="replaces_id",
+        allow_null=True,
+        help_text="Which one its instance stands in for, if the provider took that back",
+    )
     request_id = serializers.UUIDField(help_text="What asked for it; replicas share one")
     status = serializers.ChoiceField(source="instance.status", choices=Status.choices, help_text="Of its instance")
     provider = serializers.CharField(source="instance.provider.name")
@@ -145,6 +151,7 @@ class DeploymentSerializer(serializers.ModelSerializer[Deployment]):
             "id",
             "request_id",
             "instance_id",
+            "replaces_instance_id",
             "model",
             "status",
             "provider",

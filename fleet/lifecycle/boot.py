@@ -43,7 +43,8 @@ def check_ready(instance: Instance, world: World) -> datetime | None:
         return termination.begin(instance, world)
     trouble = _machine_trouble(instance, world)
     if trouble:
-        return fail(instance, world, trouble)
+        # Only of what has served: a machine that dies while it boots could do so for ever.
+        return fail(instance, world, trouble, replace_spot=True)
     stale_since = world.now() - timedelta(seconds=settings.HEARTBEAT_STALE_AFTER)
     silent = instance.last_heartbeat_at is None or instance.last_heartbeat_at < stale_since
     return world.now() + _POLL if silent else None

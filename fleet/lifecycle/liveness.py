@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 
-from fleet.lifecycle import index
+from fleet.lifecycle import index, interruption
 from fleet.lifecycle.failing import fail
 from fleet.lifecycle.world import ORCHESTRATOR, World
 from fleet.models import Instance
@@ -41,6 +41,10 @@ def read_heartbeats(world: World) -> None:
     ready = [worker for worker in workers if worker.status == Status.READY]
     _look_after_the_silent(ready, world)
     _look_after_the_unready(ready, world)
+    for worker in workers:
+        pulse = pulses.get(str(worker.pk))
+        if pulse is not None and pulse.interruption and worker.interrupted_at is None:
+            interruption.heed(worker, pulse, world)
 
 
 def _write_down(workers: Sequence[Instance], pulses: Mapping[str, Pulse]) -> list[Instance]:
@@ -73,8 +77,8 @@ def _ready(worker: Instance, world: World) -> None:
         reason="its worker is healthy",
         actor=ORCHESTRATOR,
         at=world.now(),
-        # An end that was asked for meanwhile is still to be acted on.
-        next_attempt_at=world.now() if worker.termination_requested_at else None,
+        # An end that was asked for since the worker was read is still to be acted on: one look more finds it.
+        next_attempt_at=world.now(),
     )
     if moved:
         index.publish(worker, world)

@@ -63,8 +63,8 @@ def step(instance: Instance, world: World) -> datetime | None:
 def _drained(instance: Instance, world: World) -> bool:
     if not instance.drain:
         return True
-    if world.now() > instance.status_changed_at + timedelta(seconds=settings.DRAIN_TIMEOUT):
-        log.warning("%s: still busy after %s s, ending it anyway", instance, settings.DRAIN_TIMEOUT)
+    if world.now() >= _drains_until(instance):
+        log.warning("%s: still busy at the end of its time, ending it anyway", instance)
         return True
     try:
         # Published anew each time: Redis may have been away, or flushed, when the drain began.
@@ -77,6 +77,12 @@ def _drained(instance: Instance, world: World) -> bool:
         return False
     settled_at = (instance.status_changed_at + _SETTLING).timestamp()
     return pulse.last_heartbeat >= settled_at and pulse.worker_load == 0 and pulse.current_load == 0
+
+
+def _drains_until(instance: Instance) -> datetime:
+    """At the latest when its provider takes the machine back, if it has announced that."""
+    limit = instance.status_changed_at + timedelta(seconds=settings.DRAIN_TIMEOUT)
+    return limit if instance.interrupted_at is None else min(limit, instance.interrupted_at)
 
 
 def _destroyed(instance: Instance, attempt: Attempt, world: World) -> bool:

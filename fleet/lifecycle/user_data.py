@@ -48,5 +48,6 @@ def _config(instance: Instance, attempt: Attempt) -> cloud_init.WorkerConfig:
         port=instance.port,
         tensor_parallel_size=instance.gpu_profile["tensor_parallel_size"],
         max_model_len=instance.deployment.request.context_length,
+        spot=attempt.instance_type.provider.name if attempt.spot else "",
         authorized_keys=tuple(attempt.authorized_keys),
     )

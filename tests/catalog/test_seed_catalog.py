@@ -149,6 +149,8 @@ def test_the_mocks_catalogue_is_what_the_mock_provider_offers() -> None:
     zones = sorted(zone for names in ours["regions"].values() for zone in names)
     types = {row.pop("name"): {"currency": ours["currency"], **row} for row in ours["instance_types"]}
     assert all(sorted(row.pop("zones")) == zones for row in types.values())
+    for row in theirs["instance_types"]:
+        assert Decimal(row.pop("spot_price_per_hour")) < Decimal(row["price_per_hour"])
     assert types == {row.pop("name"): row for row in theirs["instance_types"]}
 
 

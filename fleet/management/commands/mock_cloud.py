@@ -43,6 +43,7 @@ class Command(BaseCommand):
             commands.add_parser(name, help=words).add_argument("--json", action="store_true", help="as JSON")
         self._add_chaos(commands.add_parser("chaos", help="the faults: show them, set one, clear all"))
         for name, words in (
+            ("interrupt", "the cloud announces that it takes a spot machine back in two minutes, and does"),
             ("kill", "a machine dies (kill -9)"),
             ("freeze", "a machine hangs; its connections stay open"),
             ("thaw", "a frozen machine goes on"),
@@ -123,6 +124,10 @@ class Command(BaseCommand):
         for name, value in values.items():
             mark = "" if value == SETTINGS[name].default else "  <- set"
             self.stdout.write(f"{name:<22} {value or 'none'}{mark}")
+
+    def _interrupt(self, home: Path, options: Mapping[str, Any]) -> None:
+        server, at = power.interrupt(home, options["id"], now=datetime.now(UTC))
+        self.stdout.write(f"{server.id} is taken back at {at:%H:%M:%S} UTC, and has been told.")
 
     def _kill(self, home: Path, options: Mapping[str, Any]) -> None:
         self.stdout.write(f"{power.kill(home, options['id']).id} is dead.")

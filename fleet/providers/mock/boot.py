@@ -11,6 +11,7 @@ import gzip
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -99,10 +100,21 @@ def run_agent(order: dict[str, Any], root: Path) -> None:
         "INVENTIV_ENGINE_COMMAND": json.dumps(engine_command(order, config["engine"])),
         "INVENTIV_POWEROFF_COMMAND": json.dumps(["/bin/sh", "-c", f"kill -KILL -{os.getpid()}"]),
     }
+    if config.get("spot"):
+        environment["INVENTIV_METADATA_URL"] = serve_metadata(order, root)
     script = str(below(root, command[1]))
     state_dir = str(below(root, config["state_dir"]))
     arguments = [sys.executable, "-I", "-S", script, "--config", str(config_path), "--state-dir", state_dir]
     os.execve(sys.executable, arguments, environment)  # noqa: S606 - no shell is wanted
+
+
+def serve_metadata(order: dict[str, Any], root: Path) -> str:
+    """Start the machine's metadata service; returns its URL."""
+    port = 8169
+    service = [sys.executable, "-I", "-S", str(Path(__file__).with_name("metadata.py"))]
+    service += ["--host", order["address"], "--port", str(port), "--notice", str(root / "notice.json")]
+    subprocess.Popen(service)  # noqa: S603 - our own file, our own interpreter
+    return f"http://{order['address']}:{port}"
 
 
 def unit_command(root: Path) -> list[str] | None:

@@ -35,6 +35,11 @@ def directory(home: Path, server_id: str) -> Path:
     return home / "machines" / server_id
 
 
+def notice(home: Path, server_id: str) -> Path:
+    """What the machine's metadata service tells of its end, if it is there (see `metadata`)."""
+    return directory(home, server_id) / "notice.json"
+
+
 # --- power ------------------------------------------------------------------------------------------------------
 
 

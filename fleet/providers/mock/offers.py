@@ -9,6 +9,7 @@ from decimal import Decimal
 from functools import cache
 from pathlib import Path
 
+_PRICES = ("price_per_hour", "spot_price_per_hour")
 _FILE = Path(__file__).with_name("offers.json")
 
 
@@ -20,6 +21,7 @@ class MachineType:
     vram_per_gpu_gb: int
     price_per_hour: Decimal
     currency: str
+    spot_price_per_hour: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class PriceList:
 def price_list() -> PriceList:
     data = json.loads(_FILE.read_text())
     types = [
-        MachineType(**{**entry, "price_per_hour": Decimal(entry["price_per_hour"])}) for entry in data["instance_types"]
+        MachineType(**{**entry, **{name: Decimal(entry[name]) for name in _PRICES}}) for entry in data["instance_types"]
     ]
     return PriceList(
         regions={region: tuple(zones) for region, zones in data["regions"].items()},

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from fleet.providers.base import TAG_INSTANCE
 from fleet.providers.mock import machine
+from fleet.providers.mock.offers import price_list
 from fleet.providers.mock.store import Books, Server, Store
 
+NOTICE = timedelta(minutes=2)  # as AWS gives
 _DEATH_TAKES_AT_MOST = 10.0  # seconds
 
 
@@ -29,6 +32,18 @@ def freeze(home: Path, name: str) -> Server:
 def thaw(home: Path, name: str) -> Server:
     """A frozen machine goes on. Raises LookupError."""
     return _send(home, name, signal.SIGCONT)
+
+
+def interrupt(home: Path, name: str, *, now: datetime) -> tuple[Server, datetime]:
+    """The cloud announces that it takes a spot machine back, and when, which is done by then. Said once: a repetition
+    changes nothing. Raises LookupError."""
+    with Store(home).transaction() as books:
+        server = named(books, name)
+        if server.price_per_hour != price_list().types[server.instance_type].spot_price_per_hour:
+            raise LookupError(f"{server.id} is no spot machine")
+        if not machine.is_on(server):
+            raise LookupError(f"{server.id} is not running")
+        return server, _announce(machine.notice(home, server.id), now + NOTICE)
 
 
 def suspend(home: Path) -> int:
@@ -84,6 +99,15 @@ def _send(home: Path, name: str, number: signal.Signals) -> Server:
         if not machine.send(server, number):
             raise LookupError(f"{server.id} is not running")
         return server
+
+
+def _announce(notice: Path, at: datetime) -> datetime:
+    if not notice.exists():
+        notice.parent.mkdir(parents=True, exist_ok=True)
+        draft = notice.with_suffix(".new")
+        draft.write_text(json.dumps({"action": "terminate", "time": f"{at:%Y-%m-%dT%H:%M:%SZ}"}))
+        draft.replace(notice)
+    return datetime.fromisoformat(json.loads(notice.read_text())["time"])
 
 
 def _wait_for_the_end_of(servers: Sequence[Server]) -> None:

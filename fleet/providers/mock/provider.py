@@ -183,7 +183,7 @@ class MockProvider:
             region=spec.location.region,
             zone=spec.location.zone,
             instance_type=entry.name,
-            price_per_hour=entry.price_per_hour,
+            price_per_hour=entry.spot_price_per_hour if spec.spot else entry.price_per_hour,
             currency=entry.currency,
             root_volume_gb=spec.root_volume_gb,
             address=machine.free_address(books.addresses_in_use()),
@@ -278,4 +278,5 @@ def _offer(entry: MachineType, location: Location, chaos: Chaos) -> MachineOffer
         price_per_hour=entry.price_per_hour,
         currency=entry.currency,
         stock=Stock.SHORTAGE if sold_out else Stock.AVAILABLE,
+        spot_price_per_hour=entry.spot_price_per_hour,
     )

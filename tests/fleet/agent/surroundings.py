@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+METADATA_TOKEN, METADATA_NOTICE = "/latest/api/token", "/latest/meta-data/spot/instance-action"
 BOOTSTRAP, HEARTBEAT = "/internal/workers/bootstrap", "/internal/heartbeat"
 ENGINE_KEY = "engine-api-key"
 
@@ -37,6 +38,9 @@ class Surroundings:
     running: int = 0
     waiting: int = 0
     finished: int = 0
+    notice: str = ""  # what the metadata service tells; empty: not found
+    metadata: int = 200  # the status with which it gives a token
+    looks: int = 0  # at the notice, with the token
     requests: list[Request] = field(default_factory=list)
 
     def sent(self, path: str) -> list[Request]:
@@ -51,6 +55,11 @@ class Surroundings:
             return self.bootstrap, json.dumps({"engine_api_key": ENGINE_KEY, "hf_token": self.hf_token}).encode()
         if path == HEARTBEAT:
             return self.heartbeat, json.dumps({"status": "READY", "drain": self.drain}).encode()
+        if path == METADATA_TOKEN:
+            return self.metadata, b"metadata-token"
+        if path == METADATA_NOTICE:
+            self.looks += 1
+            return (200 if self.notice else 404), self.notice.encode()
         if path == "/health":
             return self.health, b""
         return 200, self._metrics().encode()
@@ -82,7 +91,16 @@ def some_surroundings() -> Iterator[Surroundings]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path == METADATA_NOTICE and self.headers["X-aws-ec2-metadata-token"] != "metadata-token":
+                self.send_error(401)
+                return
             self._answer()
+
+        def do_PUT(self) -> None:
+            if self.headers["X-aws-ec2-metadata-token-ttl-seconds"]:
+                self._answer()
+            else:
+                self.send_error(400)
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

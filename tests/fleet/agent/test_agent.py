@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fleet.agent import agent as agent_module
-from fleet.agent.agent import Agent, Backoff, Engine, State, call
+from fleet.agent.agent import Agent, Backoff, Engine, Notice, State, call
 from tests.fleet.agent.surroundings import BOOTSTRAP, ENGINE_KEY, HEARTBEAT, Clock, Surroundings, some_surroundings
 from tests.fleet.providers.waiting import eventually
 
@@ -26,10 +26,11 @@ INTERVAL, POWEROFF_AFTER = 5.0, 3600.0
 class Worker:
     """An agent with its surroundings."""
 
-    def __init__(self, around: Surroundings, directory: Path, command: list[str]) -> None:
+    def __init__(self, around: Surroundings, directory: Path, command: list[str], *, spot: bool = False) -> None:
         self.around, self.directory, self.command = around, directory, command
         self.clock = Clock()
         self.powered_off = 0
+        self.spot = spot
         self.agent = self.boot()
 
     def boot(self) -> Agent:
@@ -48,6 +49,7 @@ class Worker:
             state=State(self.directory),
             engine=engine,
             power_off=self._power_off,
+            notice=Notice(self.around.url, http=call, clock=self.clock) if self.spot else None,
             clock=self.clock,
             chance=lambda: 0.0,
         )
@@ -318,6 +320,77 @@ def test_it_wakes_up_in_time_for_the_next_heartbeat(worker: Worker, around: Surr
         wait = worker.agent.step()
 
     assert worker.clock.now - first == pytest.approx(INTERVAL)
+
+
+# --- a spot machine -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def spot(around: Surroundings, tmp_path: Path) -> Iterator[Worker]:
+    worker = Worker(around, tmp_path / "state", SLEEPER, spot=True)
+    yield worker
+    worker.agent.engine.stop(patience=5)
+
+
+def test_it_tells_at_once_that_its_machine_is_taken_back_and_goes_on_telling(
+    spot: Worker, around: Surroundings
+) -> None:
+    spot.step()
+    around.notice = '{"action": "terminate", "time": "2026-03-01T12:02:00Z"}'
+    for _ in range(11):
+        spot.step(after=1)
+
+    told = [heartbeat.get("interruption") for heartbeat in around.heartbeats]
+    assert told == [None, "2026-03-01T12:02:00Z", "2026-03-01T12:02:00Z"]
+
+
+def test_it_tells_a_notice_between_two_heartbeats_without_waiting_for_the_next(
+    spot: Worker, around: Surroundings
+) -> None:
+    spot.step()
+    spot.agent.next_call = spot.clock() + 1000
+    around.notice = '{"action": "stop", "time": "2026-03-01T12:02:00Z"}'
+
+    spot.step(after=5)
+
+    assert around.heartbeats[-1]["interruption"] == "2026-03-01T12:02:00Z"
+
+
+def test_it_looks_for_a_notice_every_five_seconds_until_there_is_one(spot: Worker, around: Surroundings) -> None:
+    for _ in range(60):
+        spot.step(after=0.5)
+    assert around.looks == 6
+
+    around.notice = '{"action": "terminate", "time": "2026-03-01T12:02:00Z"}'
+    for _ in range(60):
+        spot.step(after=0.5)
+    assert around.looks == 7
+
+
+@pytest.mark.parametrize("failure", [0, 403, 500])
+def test_a_metadata_service_that_fails_does_not_disturb_it(spot: Worker, around: Surroundings, failure: int) -> None:
+    around.metadata = failure
+
+    for _ in range(11):
+        spot.step(after=1)
+
+    assert len(around.heartbeats) == 3
+    assert "interruption" not in around.heartbeats[-1]
+
+
+@pytest.mark.parametrize("notice", ['{"action": "terminate"}', "[]", '"x"'])
+def test_a_notice_in_words_that_it_does_not_know_is_a_notice(spot: Worker, around: Surroundings, notice: str) -> None:
+    around.notice = notice
+
+    spot.step()
+
+    assert around.heartbeats[-1]["interruption"]
+
+
+def test_a_machine_of_the_usual_kind_asks_for_no_notice(worker: Worker, around: Surroundings) -> None:
+    worker.step(after=10)
+
+    assert around.looks == 0
 
 
 # --- power-off ------------------------------------------------------------------------------------------------------

@@ -69,6 +69,17 @@ def test_it_waits_for_the_gpu_mounts_scratch_and_then_starts_the_agent() -> None
     assert commands[-1] == "systemctl enable --now inventiv-agent.service"
 
 
+@pytest.mark.parametrize(("provider", "url"), [("aws", "http://169.254.169.254"), ("", None)])
+def test_the_agent_of_a_spot_machine_asks_its_providers_metadata_service(
+    tmp_path: Path, provider: str, url: str | None
+) -> None:
+    config = json.loads(json.dumps(agent_config(replace(CONFIG, spot=provider))))
+
+    notice = agent_module.build(config, state_dir=str(tmp_path)).notice
+
+    assert (notice and notice.url) == url
+
+
 def test_it_fits_into_what_aws_takes() -> None:
     longest = replace(
         CONFIG,

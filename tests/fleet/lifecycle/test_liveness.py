@@ -1,15 +1,17 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 from django.conf import settings
 
+from fleet import commands
 from fleet.lifecycle import index, liveness
 from fleet.models import Instance
 from fleet.providers.base import ServerState
 from fleet.states import Status
-from tests.fleet.stage import Stage
+from tests.fleet.stage import OPERATOR, Stage
 
 
 @pytest.fixture
@@ -59,6 +61,24 @@ def test_an_old_word_makes_nobody_ready(stage: Stage) -> None:
 
     instance.refresh_from_db()
     assert instance.status == Status.BOOTING
+
+
+def test_an_end_that_is_asked_for_while_it_becomes_ready_is_not_forgotten(stage: Stage) -> None:
+    instance = stage.step(stage.deploy())
+    stage.register(instance)
+    stage.heartbeat(instance)
+
+    def now() -> datetime:  # asked for after the worker was read, and before it is moved
+        if Instance.objects.filter(pk=instance.pk, termination_requested_at=None).exists():
+            commands.request_termination(instance.pk, actor=OPERATOR, reason="done", now=stage.clock())
+        return stage.clock()
+
+    liveness.read_heartbeats(replace(stage.world, now=now))
+
+    instance.refresh_from_db()
+    assert instance.status == Status.READY
+    assert instance in Instance.objects.due(stage.clock())
+    assert stage.step(instance).status == Status.DRAINING
 
 
 def test_one_that_is_silent_for_too_long_is_lost(stage: Stage, fleet: list[Instance]) -> None:

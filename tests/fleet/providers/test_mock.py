@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -265,3 +266,15 @@ def test_books_that_are_kept_for_too_long_are_unavailable_and_unchanged(
 
     other.close()
     assert cloud.billed() == 0
+
+
+def test_a_spot_machine_costs_what_its_offer_says(cloud: MockCloud) -> None:
+    spec = replace(a_spec(cloud), spot=True)
+    offers = cloud.driver().list_offers(cloud.location)
+    (offer,) = [offer for offer in offers if offer.instance_type == spec.instance_type]
+
+    cloud.driver().ensure_server(spec)
+
+    (line,) = bill(Store(cloud.home), now=cloud.now).lines
+    assert offer.price_per_hour is not None
+    assert line.price_per_hour == offer.spot_price_per_hour == offer.price_per_hour * Decimal("0.4")

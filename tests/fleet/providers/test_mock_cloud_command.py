@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -78,6 +79,19 @@ def test_a_machine_is_killed_frozen_and_thawed_by_the_beginning_of_its_id_or_its
     eventually(lambda: json.loads(mock_cloud("ls", "--json"))[0]["state"] == "on")
     mock_cloud("kill", spec.instance_id[:12])
     eventually(lambda: look(cloud, view.handle).state is ServerState.STOPPED)
+
+
+def test_only_a_running_spot_machine_is_told_that_it_is_taken_back(cloud: MockCloud) -> None:
+    usual, spot = a_spec(cloud), replace(a_spec(cloud), spot=True)
+    for spec in (usual, spot):
+        cloud.driver().ensure_server(spec)
+
+    with pytest.raises(CommandError, match="no spot machine"):
+        mock_cloud("interrupt", usual.instance_id)
+    with pytest.raises(CommandError, match="not running"):
+        mock_cloud("interrupt", spot.instance_id)
+    started(cloud, cloud.driver().ensure_server(spot))
+    assert "is taken back at" in mock_cloud("interrupt", spot.instance_id)
 
 
 def test_a_name_that_fits_no_server_or_several_is_refused(cloud: MockCloud) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -154,6 +155,44 @@ def test_it_speaks_at_the_speed_that_was_set_and_boots_as_late(cloud: MockCloud,
     assert arguments[arguments.index(b"--tokens-per-second") + 1] == b"7.0"
     assert not around.heartbeats[-1]["ready"]
     assert around.heartbeats[-1]["detail"] == "engine loading"
+
+
+@pytest.fixture
+def booted_spot(cloud: MockCloud, around: Surroundings) -> ServerView:
+    config = replace(CONFIG, control_plane_url=around.url, router_url=around.url, heartbeat_interval=0.2, spot="mock")
+    view = cloud.driver().ensure_server(replace(a_spec(cloud), user_data=render(config), spot=True))
+    cloud.driver().start(view.handle)
+    eventually(lambda: around.heartbeats and around.heartbeats[-1]["ready"])
+    return view
+
+
+def test_a_spot_machine_hears_that_it_is_taken_back_and_says_so(
+    booted_spot: ServerView, cloud: MockCloud, around: Surroundings
+) -> None:
+    _, at = power.interrupt(cloud.home, booted_spot.handle.server_id, now=datetime.now(UTC))
+
+    eventually(lambda: "interruption" in around.heartbeats[-1])
+    assert around.heartbeats[-1]["interruption"] == f"{at:%Y-%m-%dT%H:%M:%SZ}"
+    _, again = power.interrupt(cloud.home, booted_spot.handle.server_id, now=datetime.now(UTC) + timedelta(minutes=1))
+    assert again == at
+
+
+def test_a_spot_machine_is_taken_back_as_a_whole_at_the_announced_instant(
+    booted_spot: ServerView, cloud: MockCloud
+) -> None:
+    power.interrupt(cloud.home, booted_spot.handle.server_id, now=datetime.now(UTC) - power.NOTICE)
+
+    eventually(lambda: not machine.processes(booted_spot.handle.server_id))
+    assert look(cloud, booted_spot.handle).state is ServerState.STOPPED
+
+
+def test_the_metadata_service_of_a_spot_machine_does_not_outlive_its_main_process(booted_spot: ServerView) -> None:
+    main, *others = machine.processes(booted_spot.handle.server_id)
+    assert len(others) == 2
+
+    os.kill(main, signal.SIGKILL)
+
+    eventually(lambda: not machine.processes(booted_spot.handle.server_id))
 
 
 def test_a_machine_whose_user_data_is_nonsense_stays_up_without_a_worker_and_says_why(cloud: MockCloud) -> None:
