@@ -11,9 +11,9 @@ UNKNOWN = str(IPv4Address(0))  # a peer without an address of its own, such as t
 
 
 def canonical(text: str) -> str:
-    """The one spelling under which two addresses can be compared: IPv6 in its short form, an IPv4 address that is
-    mapped into IPv6 (as a socket that listens on both shows it) as IPv4. Raises ValueError."""
-    address = ip_address(text)
+    """The one spelling under which two addresses can be compared: IPv6 in its short form and without an interface, an
+    IPv4 address that is mapped into IPv6 (as a socket that listens on both shows it) as IPv4. Raises ValueError."""
+    address = ip_address(text.partition("%")[0])
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 

@@ -38,6 +38,10 @@ class DeploymentColumns:
     def instance_link(self, deployment: Deployment) -> SafeString | str:
         return columns.link(deployment.instance, columns.short(deployment.instance))
 
+    @admin.display(description="stands in for")
+    def replaces_link(self, deployment: Deployment) -> SafeString | str:
+        return columns.link(deployment.replaces)
+
     @admin.display(description="status", ordering="instance__status")
     def status_badge(self, deployment: Deployment) -> SafeString | str:
         return columns.status_badge(deployment.instance.status)
@@ -81,7 +85,7 @@ class DeploymentAdmin(RetryActions, DeploymentColumns, ReadOnlyAdmin):
     date_hierarchy = "created_at"
     add_form_template = "admin/fleet/deployment/deploy.html"
     fieldsets = (
-        (None, {"fields": ("id", "model_link", "instance_link", ("status_badge", "price"))}),
+        (None, {"fields": ("id", "model_link", ("instance_link", "replaces_link"), ("status_badge", "price"))}),
         ("Request", {"fields": ("request_link", ("actor", "created_at"))}),
         ("Plan", {"fields": ("plan_as_table",)}),
     )

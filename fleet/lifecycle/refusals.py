@@ -47,8 +47,8 @@ def note(
     rows = HeartbeatRefusal.objects.filter(instance=instance, reason=reason, address=address)
     if rows.filter(last_at__lt=last_at).update(times=F("times") + times, last_at=last_at) or rows.exists():
         return
-    if instance.heartbeat_refusals.count() >= _KEPT_PER_INSTANCE:
-        log.warning("%s: one more that spoke for it, not kept: %s from %s", instance, reason, address)
+    room = _KEPT_PER_INSTANCE - instance.heartbeat_refusals.count()
+    if room <= 0:
         return
     _, is_new = rows.get_or_create(
         instance=instance,
@@ -58,6 +58,8 @@ def note(
     )
     if is_new:
         log.error("ALARM %s: refused %s (%s)", instance, _MEANINGS.get(reason, reason), address)
+    if is_new and room == 1:
+        log.error("ALARM %s: refused from so many addresses that no further one is written down", instance)
 
 
 _MEANINGS = {

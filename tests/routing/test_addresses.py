@@ -15,6 +15,7 @@ PROXIES = addresses.networks(["10.0.0.0/8", "2001:db8::1"])
         ("192.0.2.1", "192.0.2.1"),
         ("::ffff:192.0.2.1", "192.0.2.1"),
         ("2001:0DB8:0:0::7", "2001:db8::7"),
+        ("fe80::1%eth0", "fe80::1"),
     ],
 )
 def test_an_address_has_one_spelling(written: str, canonical: str) -> None:

@@ -127,6 +127,16 @@ def test_an_instances_page_shows_who_spoke_for_it_without_being_it(viewer: Clien
     assert "203.0.113.9" in page(viewer, reverse("admin:fleet_instance_change", args=[instance.pk]))
 
 
+def test_a_deployments_page_links_to_the_instance_that_its_own_stands_in_for(viewer: Client) -> None:
+    gone, stand_in = rows.instance_in(Status.FAILED), rows.instance_in(Status.READY)
+    deployment = Deployment.objects.get(instance=stand_in)
+    Deployment.objects.filter(pk=deployment.pk).update(replaces=gone)
+
+    text = page(viewer, reverse("admin:fleet_deployment_change", args=[deployment.pk]))
+
+    assert reverse("admin:fleet_instance_change", args=[gone.pk]) in text
+
+
 def test_a_late_clock_stands_out(viewer: Client) -> None:
     rows.tick("CLOCK:WAKE", period=2, seconds_ago=1)
     url = reverse("admin:fleet_clocktick_changelist")

@@ -78,13 +78,17 @@ def test_an_instance_that_nobody_knows_is_dropped(stage: Stage, instance: Instan
     assert stage.world.publisher.take_refusals() == []
 
 
-def test_many_addresses_do_not_fill_the_table(stage: Stage, instance: Instance) -> None:
+def test_many_addresses_fill_neither_the_table_nor_the_log(
+    stage: Stage, instance: Instance, caplog: pytest.LogCaptureFixture
+) -> None:
     for number in range(120):
         refuse(stage, instance.pk, address=f"203.0.113.{number}")
 
     refusals.write_down(stage.world)
 
     assert instance.heartbeat_refusals.count() == 100
+    assert caplog.text.count("ALARM") == 101
+    assert "no further one is written down" in caplog.text
 
 
 def test_a_refusal_is_no_sign_of_life(stage: Stage, instance: Instance) -> None:
