@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('fleet', '0003_accounts_ledger_sweeps'),
+        ('fleet', '0005_reconciliation'),
     ]
 
     operations = [
