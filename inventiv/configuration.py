@@ -127,7 +127,7 @@ def check_encryption_keys(keys: Sequence[str]) -> None:
             ) from None
 
 
-def networks(setting: str, entries: Sequence[str], *, widest: int) -> list[str]:
+def ingress_cidrs(setting: str, entries: Sequence[str], *, widest: int) -> list[str]:
     """The entries as IPv4 networks, an address as that of one. Raises BadSetting for one wider than /`widest`."""
     return [_network(setting, entry.strip(), widest) for entry in entries]
 
@@ -149,7 +149,7 @@ def check_port(setting: str, port: int) -> None:
         raise BadSetting(setting, f"{port} is not a port (1 to 65535)")
 
 
-def networks(setting: str, words: Sequence[str]) -> tuple[addresses.Network, ...]:
+def trusted_proxies(setting: str, words: Sequence[str]) -> tuple[addresses.Network, ...]:
     """Raises BadSetting."""
     try:
         return addresses.networks(words)

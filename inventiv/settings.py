@@ -41,8 +41,8 @@ ROUTER_URL = env.str("ROUTER_URL", default=f"http://127.0.0.1:{ROUTER_PORT}")
 # Who may open connections to a machine: routers to its engine, operators to its SSH. All else is closed. An engine's
 # key guards /v1 alone, so that its port is never open to the world.
 with configuration.refusing():
-    ROUTER_CIDRS = configuration.networks("ROUTER_CIDRS", env.list("ROUTER_CIDRS", default=[]), widest=8)
-    SSH_CIDRS = configuration.networks("SSH_CIDRS", env.list("SSH_CIDRS", default=[]), widest=0)
+    ROUTER_CIDRS = configuration.ingress_cidrs("ROUTER_CIDRS", env.list("ROUTER_CIDRS", default=[]), widest=8)
+    SSH_CIDRS = configuration.ingress_cidrs("SSH_CIDRS", env.list("SSH_CIDRS", default=[]), widest=0)
 
 # The name in the tags of what we rent: two installations that share an account of a provider need two names.
 INSTALLATION = env.str("INSTALLATION", default="inventiv")
@@ -69,7 +69,9 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
 # Whose X-Forwarded-For says from where a machine asks for its key; the router has a setting of its own.
 with configuration.refusing():
-    API_TRUSTED_PROXIES = configuration.networks("API_TRUSTED_PROXIES", env.list("API_TRUSTED_PROXIES", default=[]))
+    API_TRUSTED_PROXIES = configuration.trusted_proxies(
+        "API_TRUSTED_PROXIES", env.list("API_TRUSTED_PROXIES", default=[])
+    )
 
 # Whether a proxy in front of us speaks TLS with the clients and tells us so in X-Forwarded-Proto.
 HTTPS = env.bool("HTTPS", default=False)

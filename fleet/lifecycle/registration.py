@@ -67,7 +67,7 @@ def exchange(
 
 def _exchange(
     instance_id: uuid.UUID, bootstrap_token: str, agent_token: str, *, address: str, now: datetime, world: World
-) -> str:
+) -> WorkerSecrets:
     agent_sha256 = worker_keys.sha256(agent_token)
     with transaction.atomic():
         instance = _rising(instance_id)
