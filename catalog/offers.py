@@ -54,4 +54,8 @@ def _offer(row: InstanceAvailability) -> Offer:
         stock=row.stock,
         active=kind.is_active,
         enabled=kind.provider.name in settings.ENABLED_PROVIDERS,
+        spot_price_per_hour=row.spot_price_per_hour,
+        vanished_at=row.vanished_at or kind.vanished_at,
+        last_success_at=row.last_success_at,
+        last_stockout_at=row.last_stockout_at,
     )

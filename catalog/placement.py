@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -35,10 +36,21 @@ class Offer:
     active: bool = True  # whether the operator wants new machines of this type
     enabled: bool = True  # whether this installation may rent from the provider
     spot: bool = False  # the price is that of a machine which the provider may take back
+    spot_price_per_hour: Decimal | None = None  # what such a machine costs; None: the provider rents none
+    vanished_at: datetime | None = None  # since when the provider no longer lists it
+    last_success_at: datetime | None = None  # what our own tries taught; None: nothing
+    last_stockout_at: datetime | None = None
 
     @property
     def vram_gb(self) -> int:
         return self.gpu_count * self.vram_per_gpu_gb
+
+    @property
+    def was_sold_out(self) -> bool:
+        """Whether our last try that tells of its stock was in vain."""
+        if self.last_stockout_at is None:
+            return False
+        return self.last_success_at is None or self.last_success_at < self.last_stockout_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +104,24 @@ class Plan:
     rejected: tuple[RejectedOffer, ...]
 
     def walk(self) -> tuple[RankedOffer, ...]:
-        """The order in which the offers are tried: the best one's type in all its zones, then the other types of its
-        provider, then other providers; among each, as ranked."""
+        """The order in which the offers are tried: the best one's type in all its zones, then the types of its
+        provider that are as large (VRAM of all GPUs) or larger, then its smaller ones, then other providers; among
+        each, as ranked. The smaller ones hold the model too, but cost no less than the best: a larger machine is
+        the better buy."""
         if not self.ranked:
             return ()
         best = self.ranked[0].offer
 
-        def distance(row: RankedOffer) -> tuple[bool, bool]:
+        def distance(row: RankedOffer) -> tuple[bool, bool, bool]:
             offer = row.offer
-            return offer.provider != best.provider, offer.instance_type != best.instance_type
+            if offer.provider != best.provider:
+                return True, False, False
+            return False, offer.instance_type != best.instance_type, offer.vram_gb < best.vram_gb
 
         return tuple(sorted(self.ranked, key=distance))
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary for `json.dumps`: prices are strings. `from_json` gives the equal plan back."""
+        """A dictionary for `json.dumps`: prices and instants are strings. `from_json` gives the equal plan back."""
         return _row(self)
 
     @classmethod
@@ -117,11 +133,23 @@ class Plan:
 
 
 def plan(need: ModelNeed, offers: Iterable[Offer], limits: Limits) -> Plan:
-    """Rank the offers by price, then stock, then name; leave out the others, each with its first reason.
+    """Rank the offers; leave out those that can't be had, each with its first reason.
 
-    Reasons, lasting ones first: `provider_not_enabled`, `inactive`, `provider_not_asked`, `region_not_asked`,
-    `zone_not_asked`, `instance_type_not_asked`, `unknown_currency`, `too_expensive`, `below_floor`,
-    `weights_too_large`, `cache_too_large`, `out_of_stock`.
+    The rank, a total order: by price (converted to one currency); at the same price, by what is known of the stock:
+
+    1. offers that our own last try did not find sold out, before those that it did (`Offer.was_sold_out`);
+    2. the provider's word: available, scarce, unknown;
+    3. those that we rented last, the latest first, before those that we never rented;
+    4. by name: provider, region, zone, type.
+
+    A stockout of a moment ago does more: the walk leaves its offer alone for a while (`fleet.lifecycle.stock`).
+
+    Where the limits ask for spot, each offer that has a spot price takes part at that price, with `spot` set;
+    otherwise spot prices play no role.
+
+    Reasons, lasting ones first: `provider_not_enabled`, `inactive`, `vanished`, `provider_not_asked`,
+    `region_not_asked`, `zone_not_asked`, `instance_type_not_asked`, `no_spot`, `unknown_currency`, `too_expensive`,
+    `below_floor`, `weights_too_large`, `cache_too_large`, `out_of_stock`.
 
     Raises InvalidRequest for limits that no offer can meet by their names alone (see `check`).
     """
@@ -129,7 +157,7 @@ def plan(need: ModelNeed, offers: Iterable[Offer], limits: Limits) -> Plan:
     check(limits, known)
     ranked: list[RankedOffer] = []
     rejected: list[RejectedOffer] = []
-    for offer in known:
+    for offer in (_as_asked(offer, limits) for offer in known):
         fit = measure(need, gpu_count=offer.gpu_count, vram_per_gpu_gb=offer.vram_per_gpu_gb)
         objection = _objection(offer, need, limits, fit)
         if objection is None:
@@ -180,6 +208,13 @@ def _stranger(singular: str, name: str, elsewhere: list[Offer]) -> str:
     return f"{singular} {name} is at {where}, outside of the other limits"
 
 
+def _as_asked(offer: Offer, limits: Limits) -> Offer:
+    """At its spot price where spot is asked for; an offer that has none stays what it is, to be rejected."""
+    if not limits.spot or offer.spot_price_per_hour is None:
+        return offer
+    return dataclasses.replace(offer, price_per_hour=offer.spot_price_per_hour, spot=True)
+
+
 def _objection(offer: Offer, need: ModelNeed, limits: Limits, fit: Fit) -> tuple[str, str] | None:
     """The first thing (code, sentence) that speaks against the offer."""
     return _not_wanted(offer, limits) or _too_dear(offer, limits) or _too_small(offer, need, fit) or _sold_out(offer)
@@ -190,11 +225,16 @@ def _not_wanted(offer: Offer, limits: Limits) -> tuple[str, str] | None:
         return "provider_not_enabled", f"provider {offer.provider} is not enabled"
     if not offer.active:
         return "inactive", f"instance type {offer.instance_type} is inactive"
+    if offer.vanished_at is not None:
+        since = f"{offer.vanished_at:%Y-%m-%d %H:%M} UTC"
+        return "vanished", f"{offer.provider} no longer lists {offer.instance_type} in {offer.zone}, since {since}"
     for field, singular, of in _NAMES:
         asked = getattr(limits, field)
         if asked and of(offer) not in asked:
             code = singular.replace(" ", "_") + "_not_asked"
             return code, f"{singular} {of(offer)} is not among the {field.replace('_', ' ')} asked for"
+    if limits.spot and not offer.spot:
+        return "no_spot", f"{offer.provider} rents no {offer.instance_type} in {offer.zone} as a spot machine"
     return None
 
 
@@ -243,9 +283,10 @@ def _ranked(offer: Offer, fit: Fit) -> RankedOffer:
     )
 
 
-def _order(offer: Offer) -> tuple[Decimal, int, tuple[str, ...]]:
+def _order(offer: Offer) -> tuple[Decimal, bool, int, float, tuple[str, ...]]:
     price = currency.convert(offer.price_per_hour, offer.currency, to=currency.REFERENCE)
-    return price, _STOCK_RANK[offer.stock], _name(offer)
+    last_success = 0.0 if offer.last_success_at is None else offer.last_success_at.timestamp()
+    return price, offer.was_sold_out, _STOCK_RANK[offer.stock], -last_success, _name(offer)
 
 
 def _name(offer: Offer) -> tuple[str, ...]:
@@ -258,8 +299,15 @@ def _amount(price: Decimal) -> str:
     return f"{price:.2f}" if short == price.quantize(Decimal("0.01")) else f"{short:f}"
 
 
+_PRICES = ("price_per_hour", "spot_price_per_hour")
+_INSTANTS = ("vanished_at", "last_success_at", "last_stockout_at")
+
+
 def _offer(data: dict[str, Any]) -> Offer:
-    return Offer(**{**data, "price_per_hour": Decimal(data["price_per_hour"])})
+    """A plan that was stored before a column was known lacks it, and has its default."""
+    prices = {name: Decimal(data[name]) for name in _PRICES if data.get(name) is not None}
+    instants = {name: datetime.fromisoformat(data[name]) for name in _INSTANTS if data.get(name) is not None}
+    return Offer(**{**data, **prices, **instants})
 
 
 def _row(value: Limits | Plan) -> dict[str, Any]:
@@ -270,6 +318,8 @@ def _plain(value: Any) -> Any:
     match value:
         case Decimal():
             return str(value)
+        case datetime():
+            return value.isoformat()
         case dict():
             return {name: _plain(item) for name, item in value.items()}
         case tuple() | list():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from decimal import Decimal
 from urllib.parse import urlencode
 
@@ -56,6 +57,12 @@ def stock_badges(offers: Iterable[InstanceAvailability]) -> SafeString | str:
     """A badge for each zone, in the colour of its stock."""
     badges = [_zone_badge(offer) for offer in offers]
     return format_html_join(" ", "{}", ((badge,) for badge in badges)) if badges else NOTHING
+
+
+def learned(last_success_at: datetime | None, last_stockout_at: datetime | None) -> str:
+    """What our own tries taught, the latest first: "sold out 2026-11-23 12:00, rented 2026-11-20 08:15"."""
+    told = [(at, word) for at, word in ((last_success_at, "rented"), (last_stockout_at, "sold out")) if at is not None]
+    return ", ".join(f"{word} {at:%Y-%m-%d %H:%M}" for at, word in sorted(told, reverse=True)) or NOTHING
 
 
 def _zone_badge(offer: InstanceAvailability) -> SafeString:

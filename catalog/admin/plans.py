@@ -41,6 +41,7 @@ def _offer_row(offer: Offer) -> dict[str, Any]:
         "zone": offer.zone,
         "instance_type": offer.instance_type,
         "gpus": f"{offer.gpu_count} x {offer.gpu_name} {offer.vram_per_gpu_gb} GB",
-        "price": columns.price(offer.price_per_hour, offer.currency),
+        "price": columns.price(offer.price_per_hour, offer.currency) + (" (spot)" if offer.spot else ""),
         "stock": columns.stock_badge(offer.stock),
+        "learned": columns.learned(offer.last_success_at, offer.last_stockout_at),
     }

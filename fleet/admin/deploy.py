@@ -47,12 +47,17 @@ class DeployForm(forms.Form):
         initial=currency.REFERENCE,
         help_text="Of the highest price. Offers in other currencies are converted.",
     )
+    spot = forms.BooleanField(
+        label="Spot machines",
+        required=False,
+        help_text="Only machines that the provider may take back at any moment, at their lower price.",
+    )
     # A second post of the same page, by a double click or a reload, carries the same key and rents nothing twice.
     idempotency_key = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4)
 
     fieldsets = (
         (None, {"fields": ("model", "replicas", "context_length", "concurrency", "idempotency_key")}),
-        ("Limits", {"fields": ("providers", "zones", "max_price_per_hour", "currency")}),
+        ("Limits", {"fields": ("providers", "zones", "max_price_per_hour", "currency", "spot")}),
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -72,6 +77,7 @@ class DeployForm(forms.Form):
                 zones=tuple(data["zones"]),
                 max_price_per_hour=data["max_price_per_hour"],
                 currency=data["currency"],
+                spot=data["spot"],
             ),
         )
 

@@ -206,6 +206,8 @@ class DeploymentRequestAdmin(ReadOnlyAdmin):
         ]
         if limits.max_price_per_hour is not None:
             words.append(f"at most {columns.price(limits.max_price_per_hour, limits.currency)} per hour")
+        if limits.spot:
+            words.append("spot machines only")
         return "; ".join(words) or "none"
 
     @admin.display(description="plan")

@@ -20,4 +20,5 @@ def summary(plan: Plan, *, replicas: int) -> str:
     best = plan.ranked[0].offer
     cost = columns.per_hour([(best.price_per_hour * replicas, best.currency)])
     machines = best.instance_type if replicas == 1 else f"{replicas} x {best.instance_type}"
-    return f"{machines} in {best.zone} ({best.provider}) for {cost}"
+    kind = f"{best.provider}, spot" if best.spot else best.provider
+    return f"{machines} in {best.zone} ({kind}) for {cost}"

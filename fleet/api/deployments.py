@@ -67,7 +67,7 @@ class DeploymentViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewse
         """The dry run: where the model would go, and of every other offer why not. Nothing is written."""
         with refusals():
             plan = commands.plan_deployment(_order(request))
-        return Response(shown(plan.to_json()))
+        return Response(shown(plan))
 
     @extend_schema(request=None, responses={202: AcceptedRequestSerializer}, parameters=[_IDEMPOTENCY_KEY])
     @action(detail=True, methods=["post"])

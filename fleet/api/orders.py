@@ -37,6 +37,9 @@ class LimitsSerializer(StrictSerializer):
         help_text="Of one instance",
     )
     currency = serializers.RegexField("^[A-Z]{3}$", required=False, help_text="Of the price; ISO 4217")
+    spot = serializers.BooleanField(
+        required=False, help_text="Only machines that the provider may take back, at their lower price"
+    )
 
 
 class DeploymentOrderSerializer(StrictSerializer):

@@ -7,12 +7,14 @@ from typing import Any
 from rest_framework import serializers
 
 from catalog.models.instance_type import Stock
+from catalog.placement import Plan
 
 
-def shown(plan: dict[str, Any]) -> dict[str, Any]:
-    """`catalog.placement.Plan.to_json()`, with the best offer called by its role."""
-    ranked = plan["ranked"]
-    return {"chosen": ranked[0] if ranked else None, "ranked": ranked, "rejected": plan["rejected"]}
+def shown(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON, with the best offer called by its role."""
+    rows = plan.to_json()
+    ranked = rows["ranked"]
+    return {"chosen": ranked[0] if ranked else None, "ranked": ranked, "rejected": rows["rejected"]}
 
 
 class OfferSerializer(serializers.Serializer[Any]):
@@ -26,6 +28,17 @@ class OfferSerializer(serializers.Serializer[Any]):
     price_per_hour = serializers.DecimalField(max_digits=12, decimal_places=6)
     currency = serializers.CharField(help_text="ISO 4217")
     stock = serializers.ChoiceField(choices=Stock.choices)
+    spot = serializers.BooleanField(help_text="The provider may take the machine back")
+    spot_price_per_hour = serializers.DecimalField(
+        max_digits=12, decimal_places=6, allow_null=True, help_text="Null: it rents none"
+    )
+    vanished_at = serializers.DateTimeField(allow_null=True, help_text="Since when the provider no longer lists it")
+    last_success_at = serializers.DateTimeField(
+        allow_null=True, help_text="When we last rented it, as known to the plan"
+    )
+    last_stockout_at = serializers.DateTimeField(
+        allow_null=True, help_text="When it was last out of stock at our own try"
+    )
 
 
 class RankedOfferSerializer(serializers.Serializer[Any]):

@@ -23,7 +23,7 @@ class Refused(APIException):
         self.status_code = 409 if refusal.code in _WRONG_MOMENT else 422
         self.default_code = refusal.code
         # Where nothing fits, the caller is told of every offer why.
-        self.extensions = {} if refusal.plan is None else {"plan": shown(refusal.plan.to_json())}
+        self.extensions = {} if refusal.plan is None else {"plan": shown(refusal.plan)}
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from catalog.placement import Plan
 from fleet.api.links import link
 from fleet.api.plans import PlanSerializer, shown
 from fleet.models import Attempt, Deployment, DeploymentRequest, HeartbeatRefusal, Instance, Transition
@@ -179,7 +180,7 @@ class DeploymentDetailSerializer(DeploymentSerializer):
 
     @extend_schema_field(PlanSerializer)
     def get_plan(self, deployment: Deployment) -> dict[str, Any]:
-        return shown(deployment.request.plan)
+        return shown(Plan.from_json(deployment.request.plan))
 
 
 class AcceptedDeploymentSerializer(serializers.ModelSerializer[Deployment]):
@@ -222,7 +223,7 @@ class AcceptedRequestSerializer(serializers.ModelSerializer[DeploymentRequest]):
 
     @extend_schema_field(PlanSerializer)
     def get_plan(self, request: DeploymentRequest) -> dict[str, Any]:
-        return shown(request.plan)
+        return shown(Plan.from_json(request.plan))
 
 
 def _deployment_links(request: Any, deployment: Deployment) -> dict[str, str]:

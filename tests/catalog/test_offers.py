@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -35,6 +36,16 @@ def test_an_offer_has_all_that_a_plan_needs(stage: Stage, settings: Any) -> None
             enabled=True,
         ),
     )
+
+
+def test_an_offer_carries_what_was_learned_and_what_the_provider_says_of_it(stage: Stage) -> None:
+    now = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    learned = {"last_success_at": now, "last_stockout_at": now, "vanished_at": now, "spot_price_per_hour": Decimal(1)}
+    InstanceAvailability.objects.update(**learned)
+
+    (offer,) = current_offers()
+
+    assert {name: getattr(offer, name) for name in learned} == learned
 
 
 def test_all_offers_come_with_one_query(stage: Stage, django_assert_num_queries: Callable[[int], Any]) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from catalog import currency
 from catalog.fit import InvalidRequest
@@ -15,6 +19,9 @@ from catalog.placement import Limits, Offer, Plan, plan
 from tests.catalog.needs import LLAMA_8B, LLAMA_70B, MIXTRAL, PHI_4, offer
 
 ANYWHERE = Limits()
+SPOT = Limits(spot=True)
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+AN_HOUR_BEFORE = NOON - timedelta(hours=1)
 
 
 def names(result: Plan) -> list[str]:
@@ -43,6 +50,58 @@ def test_at_the_same_price_stock_decides() -> None:
     offers = [offer(stock, stock=stock) for stock in ("unknown", "scarce", "available")]
 
     assert names(plan(LLAMA_8B, offers, ANYWHERE)) == ["available", "scarce", "unknown"]
+
+
+def test_at_the_same_price_what_was_sold_out_at_our_last_try_comes_last_whatever_the_provider_says() -> None:
+    offers = [
+        offer("sold out", stock="available", last_success_at=AN_HOUR_BEFORE, last_stockout_at=NOON),
+        offer("never had", stock="available", last_stockout_at=NOON),
+        offer("had again", stock="unknown", last_success_at=NOON, last_stockout_at=AN_HOUR_BEFORE),
+        offer("never tried", stock="unknown"),
+    ]
+
+    assert names(plan(LLAMA_8B, offers, ANYWHERE)) == ["had again", "never tried", "sold out", "never had"]
+
+
+def test_at_the_same_price_and_stock_the_latest_success_comes_first() -> None:
+    offers = [
+        offer("a, never"),
+        offer("b, earlier", last_success_at=AN_HOUR_BEFORE),
+        offer("c, just now", last_success_at=NOON),
+        offer("d, scarce", stock="scarce", last_success_at=NOON),
+    ]
+
+    assert names(plan(LLAMA_8B, offers, ANYWHERE)) == ["c, just now", "b, earlier", "a, never", "d, scarce"]
+
+
+def test_a_cheaper_offer_comes_first_whatever_was_learned() -> None:
+    offers = [
+        offer("dear", price_per_hour=Decimal("1.01"), last_success_at=NOON),
+        offer("cheap", price_per_hour=Decimal("1.00"), last_stockout_at=NOON, stock="scarce"),
+    ]
+
+    assert names(plan(LLAMA_8B, offers, ANYWHERE)) == ["cheap", "dear"]
+
+
+INSTANTS = st.sampled_from([None, AN_HOUR_BEFORE, NOON])
+OFFERS = st.builds(
+    offer,
+    st.sampled_from("abc"),
+    zone=st.sampled_from(["fr-par-1", "fr-par-2"]),
+    price_per_hour=st.sampled_from([Decimal(1), Decimal(2)]),
+    stock=st.sampled_from(["available", "scarce", "unknown"]),
+    last_success_at=INSTANTS,
+    last_stockout_at=INSTANTS,
+)
+
+
+@settings(deadline=None)  # a busy machine is no failure
+@given(st.lists(OFFERS, max_size=4, unique_by=lambda given: (given.zone, given.instance_type)))
+def test_the_order_of_the_catalogue_never_matters(offers: list[Offer]) -> None:
+    plans = [plan(LLAMA_8B, order, ANYWHERE) for order in itertools.permutations(offers)]
+
+    assert all(result == plans[0] for result in plans)
+    assert all(result.walk() == plans[0].walk() for result in plans)
 
 
 def test_at_the_same_price_and_stock_the_name_decides_whatever_the_order_given() -> None:
@@ -78,6 +137,95 @@ def test_a_ranked_offer_carries_the_arithmetic() -> None:
     assert ranked.vram_available_gb == pytest.approx(144.2, abs=0.01)
 
 
+# --- spot ---------------------------------------------------------------------------------------------------------
+
+
+def test_spot_machines_are_offered_at_their_own_price_to_whoever_asks_for_them() -> None:
+    offers = [
+        offer("a", price_per_hour=Decimal(1), spot_price_per_hour=Decimal("0.6")),
+        offer("b", price_per_hour=Decimal(2), spot_price_per_hour=Decimal("0.5")),
+    ]
+
+    ranked = [row.offer for row in plan(LLAMA_8B, offers, SPOT).ranked]
+
+    assert [(row.instance_type, row.price_per_hour, row.spot) for row in ranked] == [
+        ("b", Decimal("0.5"), True),
+        ("a", Decimal("0.6"), True),
+    ]
+
+
+def test_spot_prices_play_no_role_unless_asked_for() -> None:
+    offers = [
+        offer("a", price_per_hour=Decimal(1), spot_price_per_hour=Decimal("0.6")),
+        offer("b", price_per_hour=Decimal(2), spot_price_per_hour=Decimal("0.5")),
+    ]
+
+    assert [row.offer for row in plan(LLAMA_8B, offers, ANYWHERE).ranked] == offers
+
+
+def test_an_offer_without_a_spot_price_is_left_out_where_spot_is_asked_for() -> None:
+    assert why_not(offer(), SPOT) == ("no_spot", "scaleway rents no L4-1 in fr-par-1 as a spot machine")
+
+
+def test_a_price_limit_is_held_against_the_spot_price() -> None:
+    limits = Limits(spot=True, max_price_per_hour=Decimal("0.5"))
+
+    assert names(plan(LLAMA_8B, [offer(spot_price_per_hour=Decimal("0.5"))], limits)) == ["L4-1"]
+    rejected = plan(LLAMA_8B, [offer(spot_price_per_hour=Decimal("0.6"))], limits).rejected
+    assert [row.reason for row in rejected] == ["costs 0.60 EUR/h, more than the 0.50 EUR/h allowed"]
+
+
+# --- the walk -----------------------------------------------------------------------------------------------------
+
+
+def test_the_walk_goes_to_the_other_zones_then_to_larger_types_by_price_then_to_other_providers() -> None:
+    offers = [
+        offer("L4-1", price_per_hour=Decimal("1.00"), zone="fr-par-1"),
+        offer("L4-1", price_per_hour=Decimal("1.90"), zone="pl-waw-2", region="pl-waw"),
+        offer("L4-2", price_per_hour=Decimal("1.50"), gpu_count=2),
+        offer("H100", price_per_hour=Decimal("3.00"), vram_per_gpu_gb=80),
+        offer("A10G", price_per_hour=Decimal("1.10"), provider="aws", region="us-east-1", zone="us-east-1a"),
+        offer("mock", price_per_hour=Decimal("1.05"), provider="mock", region="eu", zone="eu-1"),
+    ]
+
+    steps = [(row.offer.instance_type, row.offer.zone) for row in plan(LLAMA_8B, offers, ANYWHERE).walk()]
+
+    assert steps == [
+        ("L4-1", "fr-par-1"),
+        ("L4-1", "pl-waw-2"),
+        ("L4-2", "fr-par-1"),
+        ("H100", "fr-par-1"),
+        ("mock", "eu-1"),
+        ("A10G", "us-east-1a"),
+    ]
+
+
+def test_the_walk_tries_a_type_that_is_smaller_than_the_best_after_the_larger_ones() -> None:
+    offers = [
+        offer("best", price_per_hour=Decimal(1), vram_per_gpu_gb=48),
+        offer("smaller", price_per_hour=Decimal(2), vram_per_gpu_gb=24),
+        offer("equal", price_per_hour=Decimal(3), vram_per_gpu_gb=24, gpu_count=2),
+        offer("larger", price_per_hour=Decimal(4), vram_per_gpu_gb=80),
+        offer("elsewhere", price_per_hour=Decimal(2), provider="aws"),
+    ]
+
+    walk = plan(LLAMA_8B, offers, ANYWHERE).walk()
+
+    assert [row.offer.instance_type for row in walk] == ["best", "equal", "larger", "smaller", "elsewhere"]
+
+
+def test_the_walk_has_every_offer_that_fits_once_and_begins_with_the_best() -> None:
+    offers = [offer(name, zone=zone) for name, zone in itertools.product("abc", "xyz")]
+    result = plan(LLAMA_8B, offers, ANYWHERE)
+
+    assert result.walk()[0] == result.ranked[0]
+    assert sorted(result.walk(), key=str) == sorted(result.ranked, key=str)
+
+
+def test_a_plan_in_which_nothing_fits_has_no_walk() -> None:
+    assert plan(LLAMA_8B, [offer(stock="shortage")], ANYWHERE).walk() == ()
+
+
 # --- the reasons --------------------------------------------------------------------------------------------------
 
 
@@ -102,6 +250,12 @@ def test_every_offer_is_either_ranked_or_rejected() -> None:
         ({"enabled": False}, {}, "provider_not_enabled", "provider scaleway is not enabled"),
         ({"active": False}, {}, "inactive", "instance type L4-1 is inactive"),
         ({"stock": "shortage"}, {}, "out_of_stock", "out of stock"),
+        (
+            {"vanished_at": NOON},
+            {},
+            "vanished",
+            "scaleway no longer lists L4-1 in fr-par-1, since 2026-11-23 12:00 UTC",
+        ),
         (
             {},
             {"providers": ("aws",)},
@@ -216,8 +370,27 @@ def test_a_plan_comes_back_from_json_as_it_was() -> None:
     assert json.loads(text)["ranked"][0]["offer"]["price_per_hour"] == "0.787500"
 
 
+def test_what_was_learned_comes_back_from_json_too() -> None:
+    learned = {"last_success_at": AN_HOUR_BEFORE, "last_stockout_at": NOON, "spot_price_per_hour": Decimal("0.5")}
+    offers = [offer("a", **learned), offer("b", vanished_at=NOON, **learned)]
+
+    for limits in (ANYWHERE, SPOT):
+        result = plan(LLAMA_8B, offers, limits)
+        assert Plan.from_json(json.loads(json.dumps(result.to_json()))) == result
+
+
+def test_a_plan_that_was_stored_before_a_column_was_known_still_loads() -> None:
+    result = plan(LLAMA_8B, [offer("a"), offer("b", stock="shortage")], ANYWHERE)
+    stored = result.to_json()
+    for row in stored["ranked"] + stored["rejected"]:
+        for name in ("spot", "spot_price_per_hour", "vanished_at", "last_success_at", "last_stockout_at"):
+            del row["offer"][name]
+
+    assert Plan.from_json(stored) == result
+
+
 @pytest.mark.parametrize(
-    "limits", [ANYWHERE, Limits(zones=("a", "b"), max_price_per_hour=Decimal("1.5"), currency="USD")]
+    "limits", [ANYWHERE, SPOT, Limits(zones=("a", "b"), max_price_per_hour=Decimal("1.5"), currency="USD")]
 )
 def test_limits_come_back_from_json_as_they_were(limits: Limits) -> None:
     assert Limits.from_json(json.loads(json.dumps(limits.to_json()))) == limits

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.urls import reverse
 
-from catalog.models import LlmModel
+from catalog.models import InstanceAvailability, LlmModel
+from catalog.placement import Limits
 from fleet.models import Deployment, DeploymentRequest, Instance
 from fleet.states import Status
 from tests.fleet.admin import rows
@@ -58,6 +61,31 @@ def test_it_deploys_by_the_command_and_leads_to_the_request(operator: Client, mo
     assert {instance.zone.name for instance in Instance.objects.all()} == {"eu-2"}
     assert "zones: eu-2; at most 4.00 EUR per hour" in response.content.decode()
     assert "2 x LARGE in eu-2 (mock) for 7.00 EUR per hour" in response.content.decode()
+
+
+def test_spot_machines_are_asked_for_with_a_tick(operator: Client, model: LlmModel) -> None:
+    InstanceAvailability.objects.filter(zone__name="eu-2").update(spot_price_per_hour="1.25")
+
+    text = operator.post(ADD, order(model, spot="on", _plan="Show plan")).content.decode()
+    assert "LARGE in eu-2 (mock, spot) for 1.25 EUR per hour" in text
+    assert "1.25 EUR (spot)" in text
+    assert "mock rents no LARGE in eu-1 as a spot machine" in text
+
+    page = operator.post(ADD, order(model, spot="on", _deploy="Deploy"), follow=True).content.decode()
+    assert Limits.from_json(DeploymentRequest.objects.get().limits).spot
+    assert "spot machines only" in page
+    assert Instance.objects.get().price_per_hour == Decimal("1.25")
+
+
+def test_the_plan_tells_of_our_own_tries(operator: Client, model: LlmModel) -> None:
+    InstanceAvailability.objects.filter(zone__name="eu-1").update(
+        last_success_at=datetime(2026, 11, 20, 8, 15, tzinfo=UTC),
+        last_stockout_at=datetime(2026, 11, 23, 12, tzinfo=UTC),
+    )
+
+    text = operator.post(ADD, order(model, _plan="Show plan")).content.decode()
+
+    assert "sold out 2026-11-23 12:00, rented 2026-11-20 08:15" in text
 
 
 def test_a_double_click_rents_nothing_twice(operator: Client, model: LlmModel) -> None:

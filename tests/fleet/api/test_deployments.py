@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.test import Client
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from catalog.models import InstanceAvailability
@@ -239,6 +241,44 @@ def test_a_plan_ranks_what_fits_and_writes_nothing(viewer: APIClient, catalogue:
     assert plan["chosen"]["offer"]["stock"] == "available"
     assert [row["offer"]["provider"] for row in plan["rejected"]] == ["scaleway"]
     assert nothing_was_written()
+
+
+def test_a_plan_of_spot_machines_has_their_prices_and_leaves_out_what_has_none(
+    viewer: APIClient, catalogue: Catalogue
+) -> None:
+    InstanceAvailability.objects.filter(instance_type=catalogue.dear).update(spot_price_per_hour="0.9")
+    body = {"model": "acme/small", "limits": {"spot": True}}
+
+    plan = viewer.post("/deployments/plan", body).json()
+
+    offers = [row["offer"] for row in plan["ranked"]]
+    assert [(row["instance_type"], Decimal(row["price_per_hour"]), row["spot"]) for row in offers] == [
+        ("DEAR", Decimal("0.9"), True)
+    ]
+    assert {row["code"] for row in plan["rejected"]} == {"no_spot"}
+
+
+def test_a_plan_tells_what_was_learned_of_an_offer(viewer: APIClient, catalogue: Catalogue) -> None:
+    at = timezone.now()
+    InstanceAvailability.objects.filter(instance_type=catalogue.cheap).update(last_stockout_at=at)
+
+    plan = viewer.post("/deployments/plan", {"model": "acme/small"}).json()
+
+    assert datetime.fromisoformat(plan["chosen"]["offer"]["last_stockout_at"]) == at
+    assert plan["chosen"]["offer"]["last_success_at"] is None
+
+
+def test_a_deployment_whose_plan_was_stored_long_ago_still_shows_it(operator: APIClient, catalogue: Catalogue) -> None:
+    made = operator.post("/deployments", {"model": "acme/small"}).json()["deployments"][0]
+    request = DeploymentRequest.objects.get()
+    for row in request.plan["ranked"] + request.plan["rejected"]:
+        for name in ("spot", "spot_price_per_hour", "vanished_at", "last_success_at", "last_stockout_at"):
+            del row["offer"][name]
+    request.save()
+
+    offer = operator.get(f"/deployments/{made['id']}").json()["plan"]["chosen"]["offer"]
+
+    assert (offer["instance_type"], offer["spot"], offer["last_success_at"]) == ("CHEAP", False, None)
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
