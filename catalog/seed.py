@@ -4,6 +4,9 @@ What is missing is created. What exists is kept as it is, because an operator ma
 writes the files' facts over it. Never touched again once a row exists: what is the operator's to decide (`is_active`,
 `required_vram_gb`) and what the provider knows better than a file (`stock`).
 
+What a file wrote, a sync with the provider may bring up to date; what an operator then changed, it keeps
+(`catalog.hand_edits`), until `update` makes it the file's again.
+
 A provider's file, `<name>.json`:
 
     {"name", "description", "source", "as_of", "currency", "stock",
@@ -27,6 +30,7 @@ from typing import Any, TypeVar
 from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import models, transaction
 
+from catalog import hand_edits
 from catalog.models import InstanceAvailability, InstanceType, LlmModel, Provider, Region, Zone
 
 DATA = Path(__file__).parent / "data"
@@ -185,6 +189,8 @@ class _Sower:
         if row is None:
             row = model(**key, **facts, **(initial or {}))
             _check(row)
+            if isinstance(row, hand_edits.SyncedRow):
+                hand_edits.sign_new(row)
             row.save(force_insert=True)
             self.tally.created[table] += 1
         elif self.update and _write(row, facts):
@@ -196,20 +202,19 @@ class _Sower:
 
 def _write(row: models.Model, facts: dict[str, Any]) -> bool:
     """Whether anything was to be changed."""
-    changes = {name: value for name, value in facts.items() if _differs(row, name, value)}
-    if not changes:
+    if not any(hand_edits.differs(row, name, value) or _is_by_hand(row, name) for name, value in facts.items()):
         return False
-    for name, value in changes.items():
+    for name, value in facts.items():
         setattr(row, name, value)
     _check(row)
+    if isinstance(row, hand_edits.SyncedRow):
+        hand_edits.sign(row, facts)
     row.save()
     return True
 
 
-def _differs(row: models.Model, name: str, value: Any) -> bool:
-    column = row._meta.get_field(name)
-    # A file's "1.50" is the column's Decimal("1.500000").
-    return isinstance(column, models.Field) and column.to_python(value) != getattr(row, name)
+def _is_by_hand(row: models.Model, column: str) -> bool:
+    return isinstance(row, hand_edits.SyncedRow) and hand_edits.is_edited(row, column)
 
 
 def _check(row: models.Model) -> None:
