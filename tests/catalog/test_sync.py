@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -420,28 +419,24 @@ def test_a_price_of_more_digits_than_the_column_has_is_rounded() -> None:
 # --- costs and records --------------------------------------------------------------------------------------------
 
 
-def queries(work: Callable[[], object]) -> int:
-    with CaptureQueriesContext(connection) as captured:
-        work()
-    return len(captured)
+def queries_of_a_life(place: Place, count: int) -> list[int]:
+    """Of the sync that finds so many types, of one in which all have changed, and of one in which all are gone."""
+    new = [replace(L4, instance_type=f"T{number}") for number in range(count)]
+    changed = [replace(offer, price_per_hour=Decimal(5), vram_per_gpu_gb=30) for offer in new]
+    counts = []
+    for listing in (new, changed, []):
+        with CaptureQueriesContext(connection) as captured:
+            run(*listing, place=place)
+        counts.append(len(captured))
+    return counts
 
 
 def test_a_zone_costs_the_same_queries_however_much_is_listed() -> None:
-    def types(count: int, **facts: Any) -> list[SeenOffer]:
-        return [replace(L4, instance_type=f"T{number}-of-{count}", **facts) for number in range(count)]
+    few = queries_of_a_life(replace(PLACE, provider="aws"), 1)
+    many = queries_of_a_life(replace(PLACE, provider="scaleway"), 60)
 
-    run(L4)
-    of_one, of_many = (
-        [
-            queries(lambda: run(*types(count))),
-            queries(lambda: run(*types(count, price_per_hour=Decimal(5), vram_per_gpu_gb=30))),
-            queries(run),
-        ]
-        for count in (1, 60)
-    )
-
-    assert max(of_many) <= 20
-    assert of_many == of_one
+    assert many == few
+    assert max(many) <= 20
 
 
 def test_a_dry_run_tells_and_writes_nothing() -> None:
