@@ -7,13 +7,14 @@ the command; the message published after the commit only makes it quick, and may
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 
-from catalog import offers, placement
+from catalog import offers, placement, sync
 from catalog.fit import InvalidRequest, ModelNeed
 from catalog.models import LlmModel, SshKey
 from catalog.placement import Limits, Plan, RankedOffer
@@ -34,6 +35,7 @@ __all__ = [
     "IdempotencyConflict",
     "plan_deployment",
     "remove_account",
+    "request_catalog_sync",
     "request_deployment",
     "request_termination",
     "retry_deployment",
@@ -153,6 +155,22 @@ def remove_account(account_id: uuid.UUID) -> str:
             SshKey.objects.filter(provider=account.provider).update(provider_key_id=None)
         account.delete()
     return account.name
+
+
+def request_catalog_sync(providers: Collection[str] = (), *, actor: Actor, now: datetime) -> Sequence[str]:
+    """Record that the catalogue is to follow these providers now (none named: all that are enabled); returns them.
+
+    Raises CommandRefused for one that is not enabled.
+    """
+    names = sorted(set(providers) or settings.ENABLED_PROVIDERS)
+    for name in names:
+        if name not in settings.ENABLED_PROVIDERS:
+            enabled = ", ".join(settings.ENABLED_PROVIDERS) or "none"
+            raise CommandRefused("providers", f"provider {name} is not enabled; enabled: {enabled}")
+    with transaction.atomic():
+        sync.request(names, actor=actor.name, now=now)
+        transaction.on_commit(lambda: tasks.publish(tasks.SYNC_CATALOG, [(name,) for name in names]), robust=True)
+    return names
 
 
 # --- steps of the above -------------------------------------------------------------------------------------------

@@ -15,10 +15,13 @@ from celery import current_app, shared_task
 from django.conf import settings
 from kombu.exceptions import OperationalError
 
+from catalog import sync
 from fleet.clocks import tick
-from fleet.lifecycle import due, index, leaks, liveness, refusals, sweep
+from fleet.lifecycle import catalogue, due, index, leaks, liveness, refusals, sweep
 from fleet.lifecycle.advance import advance
+from fleet.lifecycle.catalogue import ZoneOfAccount
 from fleet.lifecycle.world import real_world
+from fleet.providers.base import Location
 
 log = logging.getLogger(__name__)
 
@@ -26,20 +29,26 @@ PROVISION = "CMD:PROVISION"
 TERMINATE = "CMD:TERMINATE"
 RECONCILE = "CMD:RECONCILE"
 COLLECT = "CMD:COLLECT"
+SYNC_CATALOG = "CMD:SYNC_CATALOG"
 
 _PUBLISH_TIMEOUT = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "max_retries": 0}
 
 
 def wake(command: str, ids: Iterable[uuid.UUID]) -> None:
-    """Publish a command for each row, after it is committed. Never fails, never hangs.
+    """Publish a command for each row, after it is committed: see `publish`."""
+    publish(command, [(str(pk),) for pk in ids])
 
-    With the broker away the rows are there all the same, and CLOCK:WAKE finds them once it is back.
+
+def publish(command: str, payloads: Iterable[tuple[str, ...]]) -> None:
+    """Publish a command for each payload, after what it is about is committed. Never fails, never hangs.
+
+    With the broker away the rows are there all the same, and a clock finds them once it is back.
     """
     transport = {**current_app.conf.broker_transport_options, **_PUBLISH_TIMEOUT}
     try:
         with current_app.connection_for_write(transport_options=transport) as connection:
-            for pk in ids:
-                current_app.send_task(command, (str(pk),), connection=connection, retry=False)
+            for payload in payloads:
+                current_app.send_task(command, payload, connection=connection, retry=False)
     except (OperationalError, redis.RedisError, OSError) as error:
         log.warning("the broker is away, %s waits for the next tick: %s", command, error)
 
@@ -62,6 +71,29 @@ def reconcile(sweep_id: str) -> None:
 @shared_task(name=COLLECT)
 def collect(leak_id: str) -> None:
     leaks.collect(uuid.UUID(leak_id), real_world())
+
+
+@shared_task(name=SYNC_CATALOG)
+def sync_catalog(provider: str, region: str = "", zone: str = "", account_id: str = "") -> None:
+    """Of a zone; without one, find the provider's zones and send a message for each: one alone may take its time."""
+    if zone:
+        account = uuid.UUID(account_id) if account_id else None
+        catalogue.sync_zone(provider, ZoneOfAccount(Location(region, zone), account), real_world())
+        return
+    zones, _ = catalogue.find_zones(provider, real_world())
+    publish(
+        SYNC_CATALOG,
+        [(provider, row.location.region, row.location.zone, str(row.account_id or "")) for row in zones],
+    )
+
+
+@shared_task(name="CLOCK:SYNC_CATALOG")
+def sync_catalogs_due() -> None:
+    with tick("CLOCK:SYNC_CATALOG", period_seconds=settings.SYNC_CATALOG_TICK) as mine:
+        if mine:
+            every = timedelta(seconds=settings.SYNC_CATALOG_EVERY) if settings.SYNC_CATALOG_EVERY else None
+            due = sync.due(settings.ENABLED_PROVIDERS, every=every, now=timezone.now())
+            publish(SYNC_CATALOG, [(provider,) for provider in due])
 
 
 @shared_task(name="CLOCK:WAKE")

@@ -61,6 +61,7 @@ app.conf.update(
         "read heartbeats": clock("CLOCK:LIVENESS", settings.WAKE_EVERY),
         "mend the discovery index": clock("CLOCK:INDEX", settings.WAKE_EVERY),
         "rebuild the discovery index": clock("CLOCK:REBUILD", settings.REBUILD_INDEX_EVERY),
+        "sync the catalogue": clock("CLOCK:SYNC_CATALOG", settings.SYNC_CATALOG_TICK),
     },
 )
 app.autodiscover_tasks()

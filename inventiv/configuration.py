@@ -162,6 +162,11 @@ def check_less(setting: str, value: float, *, than: str, limit: float) -> None:
         raise BadSetting(setting, f"{value} must be less than {than}, which is {limit}")
 
 
+def check_not_negative(setting: str, value: float) -> None:
+    if value < 0:
+        raise BadSetting(setting, f"{value} is less than 0")
+
+
 def check_secrets(*, secret_key: str, encryption_keys: Sequence[str], database_url: str) -> None:
     """With a database of one's own nothing is generated: every host must be given the same secrets. Fails closed."""
     missing = [name for name, value in (("SECRET_KEY", secret_key), ("ENCRYPTION_KEYS", encryption_keys)) if not value]

@@ -210,6 +210,11 @@ with configuration.refusing():
 ORCHESTRATOR_CONCURRENCY = env.int("ORCHESTRATOR_CONCURRENCY", default=2)
 WAKE_EVERY = env.float("WAKE_EVERY", default=2.0)  # seconds between two looks for unmet intents and heartbeats
 REBUILD_INDEX_EVERY = env.float("REBUILD_INDEX_EVERY", default=30.0)
+SYNC_CATALOG_EVERY = env.int("SYNC_CATALOG_EVERY", default=3600)
+# Beat's own interval would begin anew with every start; a look at when each provider was last synced does not.
+SYNC_CATALOG_TICK = 60.0
+with configuration.refusing():
+    configuration.check_not_negative("SYNC_CATALOG_EVERY", SYNC_CATALOG_EVERY)
 
 # Seconds.
 PROVISIONING_DEADLINE = env.int("PROVISIONING_DEADLINE", default=15 * 60)

@@ -12,7 +12,8 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from catalog import currency
+from catalog import currency, hand_edits
+from catalog.hand_edits import SyncedRow
 from catalog.models import InstanceAvailability
 from catalog.models.instance_type import Stock
 
@@ -42,7 +43,7 @@ def price(amount: Decimal, code: str) -> str:
 
 def cheapest(offers: Iterable[InstanceAvailability]) -> str:
     best = min(
-        offers,
+        (offer for offer in offers if offer.vanished_at is None),
         key=lambda offer: currency.convert(offer.price_per_hour, offer.currency, to=currency.REFERENCE),
         default=None,
     )
@@ -65,7 +66,22 @@ def learned(last_success_at: datetime | None, last_stockout_at: datetime | None)
     return ", ".join(f"{word} {at:%Y-%m-%d %H:%M}" for at, word in sorted(told, reverse=True)) or NOTHING
 
 
+def instant(at: datetime | None) -> str:
+    return NOTHING if at is None else f"{at:%Y-%m-%d %H:%M}"
+
+
+def source(row: SyncedRow) -> str:
+    """Whose the row is: the sync's, an operator's, or the sync's but for some columns."""
+    kept = hand_edits.edited(row)
+    if len(kept) == len(hand_edits.COLUMNS[type(row)]):
+        return "by hand"
+    return f"synced, but for {', '.join(kept)}" if kept else "synced"
+
+
 def _zone_badge(offer: InstanceAvailability) -> SafeString:
+    if offer.vanished_at is not None:
+        title = f"No longer listed by the provider, since {instant(offer.vanished_at)}"
+        return format_html('<span class="inv-badge inv-quiet inv-gone" title="{}">{}</span>', title, offer.zone)
     stock = Stock(offer.stock)
     title = f"{stock.label}, {price(offer.price_per_hour, offer.currency)} per hour"
     return _badge(stock, str(offer.zone), title=title)

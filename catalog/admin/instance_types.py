@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from django.contrib import admin
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest
@@ -20,6 +23,33 @@ class ZoneFilter(admin.RelatedFieldListFilter):
         self.title = "zone"
 
 
+class VanishedFilter(admin.EmptyFieldListFilter):
+    """Whether the provider still lists it somewhere."""
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        words = {"0": "Vanished", "1": "Listed"}
+        for choice, value in zip(super().choices(changelist), (None, "1", "0"), strict=True):
+            yield {**choice, "display": words.get(value or "", choice["display"])}
+
+
+class SourceFilter(admin.SimpleListFilter):
+    """Who wrote the row at first; columns that were edited since then are named in the list."""
+
+    title = "source"
+    parameter_name = "source"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("synced", "Seed or sync"), ("hand", "By hand")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[InstanceType]) -> QuerySet[InstanceType]:
+        match self.value():
+            case "synced":
+                return queryset.exclude(synced={})
+            case "hand":
+                return queryset.filter(synced={})
+        return queryset
+
+
 @admin.register(InstanceType)
 class InstanceTypeAdmin(OffersAdmin):
     form = OffersOfType
@@ -33,8 +63,18 @@ class InstanceTypeAdmin(OffersAdmin):
         "price_from",
         "stock_by_zone",
         "is_active",
+        "vanished",
+        "source",
     )
-    list_filter = ("provider", "is_active", "gpu_name", "gpu_count", ("availabilities__zone", ZoneFilter))
+    list_filter = (
+        "provider",
+        "is_active",
+        ("vanished_at", VanishedFilter),
+        SourceFilter,
+        "gpu_name",
+        "gpu_count",
+        ("availabilities__zone", ZoneFilter),
+    )
     list_select_related = ("provider",)
     search_fields = ("name", "gpu_name", "provider__name")
     fixed = ("provider",)
@@ -60,6 +100,14 @@ class InstanceTypeAdmin(OffersAdmin):
     @admin.display(description="stock by zone")
     def stock_by_zone(self, instance_type: InstanceType) -> SafeString | str:
         return columns.stock_badges(instance_type.availabilities.all())
+
+    @admin.display(description="vanished", ordering="vanished_at")
+    def vanished(self, instance_type: InstanceType) -> str:
+        return columns.instant(instance_type.vanished_at)
+
+    @admin.display(description="source")
+    def source(self, instance_type: InstanceType) -> str:
+        return columns.source(instance_type)
 
     @admin.action(description="Offer the selected types for new machines", permissions=["change"])
     def activate(self, request: HttpRequest, chosen: QuerySet[InstanceType]) -> None:

@@ -16,6 +16,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
 from catalog import currency
+from catalog.admin import columns
 from catalog.admin.base import CatalogAdmin, ModelForm
 from catalog.models import InstanceAvailability, InstanceType, Zone
 
@@ -29,7 +30,7 @@ class OfferForm(ModelForm):
 
     class Meta:
         model = InstanceAvailability
-        fields = (_PRICE, "currency", "stock")
+        fields = (_PRICE, "currency", "spot_price_per_hour", "stock")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -37,11 +38,23 @@ class OfferForm(ModelForm):
         # A row is narrow, and a screen reader needs to know which place it is about.
         for name, field in self.fields.items():
             field.widget.attrs["aria-label"] = f"{name.replace('_', ' ')}: {self.instance}"
+            # A sync may write while the page is open: what was not touched on the page is not changed by it.
+            field.show_hidden_initial = True
         self.exists = not self.instance._state.adding
 
     def clean(self) -> dict[str, Any]:
         # Not the parent's: it would ask the database about the constraints that the fields check already.
         return self.cleaned_data
+
+    @property
+    def tries(self) -> str:
+        return columns.learned(self.instance.last_success_at, self.instance.last_stockout_at)
+
+    @property
+    def source(self) -> str:
+        vanished = self.instance.vanished_at
+        gone = f"; not listed since {columns.instant(vanished)}" if vanished is not None else ""
+        return columns.source(self.instance) + gone
 
     @property
     def change(self) -> str | None:
@@ -57,8 +70,10 @@ class OfferForm(ModelForm):
 
     def apply(self) -> None:
         match self.change:
-            case "added" | "changed":
+            case "added":
                 self.instance.save()
+            case "changed":
+                self.instance.save(update_fields=[*self.changed_data, "updated_at"])
             case "deleted":
                 InstanceAvailability.objects.filter(pk=self.instance.pk).delete()
 

@@ -38,10 +38,16 @@ class InstanceTypeFilters(filters.FilterSet):
     zone = filters.CharFilter(
         field_name="availabilities__zone__name", distinct=True, help_text="The name of a zone that has it"
     )
+    vanished = filters.BooleanFilter(
+        field_name="vanished_at",
+        lookup_expr="isnull",
+        exclude=True,
+        help_text="Whether its provider no longer lists it anywhere",
+    )
 
     class Meta:
         model = InstanceType
-        fields = ["provider", "zone", "name", "gpu_name", "gpu_count", "is_active"]
+        fields = ["provider", "zone", "name", "gpu_name", "gpu_count", "is_active", "vanished"]
 
 
 class SshKeyFilters(filters.FilterSet):

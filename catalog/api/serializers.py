@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
+from catalog import hand_edits
 from catalog.api.fields import ByName, RowSerializer
+from catalog.hand_edits import SyncedRow
 from catalog.models import InstanceAvailability, InstanceType, LlmModel, Provider, Region, SshKey, Zone
 
 
@@ -34,7 +36,14 @@ class ZoneSerializer(RowSerializer):
         fields = ["id", "provider", "region", "region_id", "name"]
 
 
-class AvailabilitySerializer(RowSerializer):
+class SyncedRowSerializer(RowSerializer):
+    edited_by_hand = serializers.SerializerMethodField(help_text="The columns that a sync with the provider keeps")
+
+    def get_edited_by_hand(self, row: SyncedRow) -> list[str]:
+        return hand_edits.edited(row)
+
+
+class AvailabilitySerializer(SyncedRowSerializer):
     """Where a type is to be had, and at what price."""
 
     zone_id = serializers.UUIDField(read_only=True)
@@ -43,10 +52,24 @@ class AvailabilitySerializer(RowSerializer):
 
     class Meta:
         model = InstanceAvailability
-        fields = ["zone_id", "zone", "region", "price_per_hour", "currency", "stock", "updated_at"]
+        fields = [
+            "zone_id",
+            "zone",
+            "region",
+            "price_per_hour",
+            "currency",
+            "spot_price_per_hour",
+            "stock",
+            "vanished_at",
+            "last_success_at",
+            "last_stockout_at",
+            "edited_by_hand",
+            "updated_at",
+        ]
+        read_only_fields = ["vanished_at", "last_success_at", "last_stockout_at"]
 
 
-class InstanceTypeSerializer(RowSerializer):
+class InstanceTypeSerializer(SyncedRowSerializer):
     fixed = ("provider",)
     provider = ByName(queryset=Provider.objects.all(), help_text="The provider's name")
     vram_gb = serializers.IntegerField(read_only=True, help_text="Of all its GPUs")
@@ -65,8 +88,11 @@ class InstanceTypeSerializer(RowSerializer):
             "vram_per_gpu_gb",
             "vram_gb",
             "is_active",
+            "vanished_at",
+            "edited_by_hand",
             "availability",
         ]
+        read_only_fields = ["vanished_at"]
 
 
 class SshKeySerializer(RowSerializer):

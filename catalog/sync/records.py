@@ -11,6 +11,8 @@ from django.db import transaction
 from catalog.models import CatalogSync, Provider, Region, Zone
 from catalog.sync.values import Place, Report
 
+_COUNTED = ("created", "updated", "kept", "vanished")  # columns of `CatalogSync`
+
 
 def request(providers: Collection[str], *, actor: str, now: datetime) -> None:
     """Record that somebody wants these providers to be synced: they are due from now on."""
@@ -28,7 +30,7 @@ def due(providers: Collection[str], *, every: timedelta | None, now: datetime) -
 
 
 def note_success(provider: Provider, zone: Zone | None, report: Report, *, now: datetime) -> None:
-    counts = {what: len(getattr(report, what)) for what in ("created", "updated", "kept", "vanished")}
+    counts = {what: count for what, count in report.counts().items() if what in _COUNTED}
     _write(
         provider,
         zone,
@@ -41,12 +43,15 @@ def note_success(provider: Provider, zone: Zone | None, report: Report, *, now: 
     )
 
 
-def note_failure(provider_name: str, error: str, *, now: datetime, place: Place | None = None) -> Report:
+def note_failure(
+    provider_name: str, error: str, *, now: datetime, place: Place | None = None, dry_run: bool = False
+) -> Report:
     """Record that the provider could not be asked for a zone's offers, or for its zones. Nothing else is changed."""
     with transaction.atomic():
         provider = locked_provider(provider_name)
         zone = None if place is None else zone_of(provider, place)
         _write(provider, zone, tried_at=now, error=error)
+        transaction.set_rollback(dry_run)
     return Report(provider_name, zone="" if place is None else place.zone, error=error)
 
 

@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 
 from catalog.models import InstanceAvailability, InstanceType
 
+_DEEDS = ("created", "updated", "kept", "vanished", "returned", "skipped")  # of a report
 _SMALLEST = Decimal("0.000001")  # of a price column
 
 
@@ -83,8 +84,11 @@ class Report:
     skipped: tuple[str, ...] = ()  # listed, and could not be taken over
     error: str = ""  # why the provider's answer could not be had; nothing was changed then
 
+    def counts(self) -> dict[str, int]:
+        return {what: len(getattr(self, what)) for what in _DEEDS}
+
     def lines(self) -> Iterator[str]:
-        for what in ("created", "updated", "kept", "vanished", "returned", "skipped"):
+        for what in _DEEDS:
             for words in getattr(self, what):
                 yield f"{what}: {words}"
 

@@ -46,10 +46,11 @@ def sync_zones(provider_name: str, named: Collection[Place], *, now: datetime, d
         names = {(place.region, place.zone) for place in named}
         zones = Zone.objects.filter(region__provider=provider).select_related("region")
         gone = [zone for zone in zones if (zone.region.name, zone.name) not in names]
-        offers = InstanceAvailability.objects.filter(zone__in=gone, vanished_at=None).select_related("instance_type")
-        notes.vanished += [
-            f"{offer.instance_type.name} in {offer.zone.name}" for offer in offers.select_related("zone")
-        ]
+        offers = InstanceAvailability.objects.filter(zone__in=gone, vanished_at=None)
+        names_of_gone = offers.order_by("zone__name", "instance_type__name").values_list(
+            "instance_type__name", "zone__name"
+        )
+        notes.vanished += [f"{kind} in {zone}" for kind, zone in names_of_gone]
         offers.update(vanished_at=now, updated_at=now)
         mark_types(provider, now=now)
         report = notes.report(provider_name, listed=len(names))

@@ -1,12 +1,14 @@
 """The fleet in the admin: operational rows are read-only, the buttons call the commands that the API calls."""
 
 from fleet.admin.accounts import ProviderAccountAdmin
+from fleet.admin.catalog_syncs import CatalogSyncAdmin
 from fleet.admin.deployments import DeploymentAdmin, DeploymentRequestAdmin
 from fleet.admin.history import AttemptAdmin, ClockTickAdmin, TransitionAdmin
 from fleet.admin.instances import InstanceAdmin
 
 __all__ = [
     "AttemptAdmin",
+    "CatalogSyncAdmin",
     "ClockTickAdmin",
     "DeploymentAdmin",
     "DeploymentRequestAdmin",

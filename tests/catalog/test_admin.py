@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from html.parser import HTMLParser
 from typing import Any
@@ -208,6 +209,73 @@ def test_a_price_makes_an_offer(stage: Stage, operator_page: Client) -> None:
 
     made = InstanceAvailability.objects.get(zone=stage.bare_zone)
     assert (made.instance_type, made.price_per_hour, made.currency) == (stage.l4, Decimal("0.8"), "EUR")
+
+
+def test_a_spot_price_is_set_and_taken_back(stage: Stage, operator_page: Client) -> None:
+    spot_price = cell(stage, stage.zone, "spot_price_per_hour")
+
+    posted(operator_page, stage.l4, **{spot_price: "0.3"})
+    assert stage.offer.spot_price_per_hour == Decimal("0.3")
+
+    posted(operator_page, stage.l4, **{spot_price: ""})
+    assert stage.offer.spot_price_per_hour is None
+
+
+def test_a_page_that_was_open_during_a_sync_does_not_bring_the_old_price_back(
+    stage: Stage, operator_page: Client
+) -> None:
+    values = Form(operator_page.get(page_of(stage.l4)).content.decode()).values
+    InstanceAvailability.objects.update(price_per_hour="0.9", stock="shortage")
+
+    operator_page.post(page_of(stage.l4), {**values, cell(stage, stage.zone, "spot_price_per_hour"): "0.3"})
+
+    assert (stage.offer.price_per_hour, stage.offer.stock) == (Decimal("0.9"), "shortage")
+    assert stage.offer.spot_price_per_hour == Decimal("0.3")
+
+
+def test_the_types_page_tells_of_our_tries_and_of_what_was_edited(stage: Stage, viewer_page: Client) -> None:
+    InstanceAvailability.objects.update(
+        last_stockout_at=datetime(2026, 11, 23, 12, tzinfo=UTC),
+        vanished_at=datetime(2026, 11, 24, 8, tzinfo=UTC),
+        synced={"price_per_hour": "0.5", "currency": "EUR", "spot_price_per_hour": None},
+    )
+
+    html = viewer_page.get(page_of(stage.l4)).content.decode()
+
+    assert "sold out 2026-11-23 12:00" in html
+    assert "synced, but for price_per_hour; not listed since 2026-11-24 08:00" in html
+
+
+def test_the_list_of_types_tells_what_has_vanished_and_does_not_price_it(stage: Stage, viewer_page: Client) -> None:
+    at = datetime(2026, 11, 24, 8, tzinfo=UTC)
+    InstanceAvailability.objects.update(vanished_at=at)
+    InstanceType.objects.filter(pk=stage.l4.pk).update(vanished_at=at)
+
+    html = viewer_page.get(list_of(InstanceType)).content.decode()
+
+    assert "No longer listed by the provider, since 2026-11-24 08:00" in html
+    assert "0.7875 EUR" not in html
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("vanished_at__isempty=0", ["L4-1-24G"]),
+        ("vanished_at__isempty=1", ["H100-1-80G"]),
+        ("source=hand", ["H100-1-80G"]),
+        ("source=synced", ["L4-1-24G"]),
+    ],
+)
+def test_types_are_filtered_by_what_became_of_them(
+    stage: Stage, viewer_page: Client, query: str, names: list[str]
+) -> None:
+    InstanceType.objects.filter(pk=stage.l4.pk).update(
+        vanished_at=datetime(2026, 11, 24, 8, tzinfo=UTC), synced={"gpu_count": 1}
+    )
+
+    shown = viewer_page.get(f"{list_of(InstanceType)}?{query}").context["cl"].result_list
+
+    assert [row.name for row in shown] == names
 
 
 def test_an_empty_price_withdraws_an_offer(stage: Stage, operator_page: Client) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -59,8 +60,29 @@ def test_an_instance_type_lists_its_offers_with_price_stock_and_zone(stage: Stag
         "region": "fr-par",
         "price_per_hour": "0.787500",
         "currency": "EUR",
+        "spot_price_per_hour": None,
         "stock": "scarce",
+        "vanished_at": None,
+        "last_success_at": None,
+        "last_stockout_at": None,
+        "edited_by_hand": ["price_per_hour", "currency", "spot_price_per_hour"],
     }
+
+
+def test_an_instance_type_tells_what_has_vanished_and_what_is_edited(stage: Stage, viewer: APIClient) -> None:
+    at = timezone.now()
+    synced = {"price_per_hour": "0.5", "currency": "EUR", "spot_price_per_hour": None}
+    InstanceAvailability.objects.update(vanished_at=at, synced=synced)
+    InstanceType.objects.filter(pk=stage.l4.pk).update(
+        vanished_at=at, synced={"gpu_name": "L4", "gpu_count": 1, "vram_per_gpu_gb": 24}
+    )
+
+    (row,) = viewer.get("/instance-types?vanished=true").json()["results"]
+
+    assert (row["name"], row["edited_by_hand"]) == ("L4-1-24G", [])
+    assert datetime.fromisoformat(row["vanished_at"]) == at
+    assert row["availability"][0]["edited_by_hand"] == ["price_per_hour"]
+    assert [row["name"] for row in viewer.get("/instance-types?vanished=false").json()["results"]] == ["H100-1-80G"]
 
 
 def test_a_zone_names_its_region_and_provider(stage: Stage, viewer: APIClient) -> None:
@@ -149,8 +171,9 @@ def test_an_operator_keeps_the_catalogue_up_to_date(stage: Stage, operator: APIC
 def test_an_offer_is_repriced_and_withdrawn(stage: Stage, operator: APIClient) -> None:
     path = f"/instance-types/{stage.l4.pk}/availability/{stage.zone.pk}"
 
-    operator.put(path, {"price_per_hour": "0.9", "currency": "USD"})
+    operator.put(path, {"price_per_hour": "0.9", "currency": "USD", "spot_price_per_hour": "0.3"})
     assert (stage.offer.price_per_hour, stage.offer.currency) == (Decimal("0.9"), "USD")
+    assert stage.offer.spot_price_per_hour == Decimal("0.3")
 
     assert operator.delete(path).status_code == 204
     assert not InstanceAvailability.objects.exists()

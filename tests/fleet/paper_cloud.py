@@ -42,6 +42,7 @@ class PaperCloud:
     specs: list[ServerSpec] = field(default_factory=list)  # what each create asked for
     ssh_keys: dict[str, str] = field(default_factory=dict)  # public key: id
     user_data: dict[str, str] = field(default_factory=dict)
+    offers: dict[Location, list[MachineOffer]] = field(default_factory=dict)
     # Faults: raised by the next calls of that name, one after the other.
     faults: dict[str, list[ProviderError]] = field(default_factory=dict)
     outage: ProviderError | None = None  # raised by every call
@@ -53,7 +54,8 @@ class PaperCloud:
     _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     def list_offers(self, location: Location) -> Sequence[MachineOffer]:
-        return ()
+        self._call("list_offers")
+        return tuple(self.offers[location])
 
     def ensure_server(self, spec: ServerSpec) -> ServerView:
         self.specs.append(spec)
@@ -101,7 +103,8 @@ class PaperCloud:
         return owned
 
     def locations(self) -> Sequence[Location]:
-        return ()
+        self._call("locations")
+        return tuple(self.offers)
 
     def check(self, location: Location) -> Sequence[Finding]:
         return ()

@@ -35,6 +35,7 @@ def test_the_tasks_have_the_names_and_the_queue_that_the_design_gives_them() -> 
         "CMD:TERMINATE",
         "CMD:RECONCILE",
         "CMD:COLLECT",
+        "CMD:SYNC_CATALOG",
     }
     assert {name for name in names if name.startswith("CLOCK:")} == {
         "CLOCK:WAKE",
@@ -42,6 +43,7 @@ def test_the_tasks_have_the_names_and_the_queue_that_the_design_gives_them() -> 
         "CLOCK:LIVENESS",
         "CLOCK:INDEX",
         "CLOCK:REBUILD",
+        "CLOCK:SYNC_CATALOG",
     }
     assert current_app.conf.task_default_queue == "orchestrator_events"
     assert {job["task"] for job in current_app.conf.beat_schedule.values()} == {n for n in names if "CLOCK" in n}

@@ -102,6 +102,7 @@ def test_it_fails_closed_without_secrets_on_a_database_of_ones_own(name: str, mi
         ("ROUTER_CIDRS", "::/0"),
         ("SSH_CIDRS", "office"),
         ("AWS_ENDPOINT_URL", "ftp://host"),
+        ("SYNC_CATALOG_EVERY", "-1"),
     ],
 )
 def test_it_names_a_value_that_makes_no_sense(setting: str, value: str, tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ ROUTES: dict[tuple[str, str], tuple[Role, str]] = {
     ("post", "/deployments/{id}/retry"): (WORKS, "write"),
     ("get", "/provider-accounts"): (RULES, "read"),
     ("get", "/provider-accounts/{id}"): (RULES, "read"),
+    ("get", "/catalog/sync"): (SEES, "read"),
+    ("post", "/catalog/sync"): (WORKS, "write"),
     ("get", "/api-keys"): (SEES, "read"),
     ("get", "/api-keys/{id}"): (SEES, "read"),
     ("post", "/api-keys"): (WORKS, "write"),

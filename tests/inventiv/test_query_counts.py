@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from catalog.models import InstanceAvailability, InstanceType, LlmModel, Provider, Region, SshKey, Zone
+from catalog.models import CatalogSync, InstanceAvailability, InstanceType, LlmModel, Provider, Region, SshKey, Zone
 from fleet.models import ProviderAccount
 from inventiv.accounts.roles import Role
 from routing.models import ApiKey
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.django_db
 MANY = 30
 LISTS = [
     "/api-keys",
+    "/catalog/sync",
     "/deployments",
     "/instance-types",
     "/instances",
@@ -39,6 +40,7 @@ def add_rows(count: int, make_instances: MakeInstances) -> None:
         kind = InstanceType.objects.create(provider=provider, name="t", gpu_name="g", gpu_count=1, vram_per_gpu_gb=24)
         InstanceAvailability.objects.create(instance_type=kind, zone=zone, price_per_hour=1, currency="EUR")
         ProviderAccount.objects.create(provider=provider, name="a", credentials="sealed")
+        CatalogSync.objects.create(provider=provider, zone=zone)
         SshKey.objects.create(provider=provider, name="k", public_key="ssh-ed25519 AAAA k")
         LlmModel.objects.create(name="m", model_id=f"m/{number}", required_vram_gb=1, context_length=1024, parameters=1)
         ApiKey.issue(owner_id=user(Role.VIEWER, f"{number}@example.com").pk, name="k", scopes=["read"])

@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
 
-from catalog.models import InstanceType, LlmModel, Provider, Region, SshKey, Zone
+from catalog.models import CatalogSync, InstanceType, LlmModel, Provider, Region, SshKey, Zone
 from fleet.models import Attempt, ClockTick, Deployment, DeploymentRequest, Instance, ProviderAccount, Transition
 from fleet.states import Status
 from inventiv.accounts.models import User
@@ -52,6 +52,7 @@ RIGHTS: dict[type[Model], Rights] = {
     InstanceType: EDITED,
     LlmModel: EDITED,
     SshKey: EDITED,
+    CatalogSync: Rights(view=ALL, add=NOBODY, delete=OPERATE),
     Instance: READ_ONLY,
     Deployment: Rights(view=ALL, add=OPERATE, delete=NOBODY),
     DeploymentRequest: READ_ONLY,
@@ -71,6 +72,7 @@ def fleet(settings: Settings) -> None:
     settings.ENABLED_PROVIDERS = ["mock"]
     rows.catalogue()
     SshKey.objects.create(name="laptop", public_key="ssh-ed25519 AAAA", provider=Provider.objects.get(name="mock"))
+    CatalogSync.objects.create(provider=Provider.objects.get(name="mock"))
     rows.instance_in(Status.READY)
     rows.tick("CLOCK:WAKE", period=2, seconds_ago=1)
     rows.user(Role.VIEWER, "another")
