@@ -15,6 +15,7 @@ from catalog.sync import Place, Report, SeenOffer
 from fleet import accounts
 from fleet.lifecycle.world import World
 from fleet.providers.base import Location, MachineOffer, ProviderError
+from routing.discovery.sealing import SealBroken
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +46,8 @@ def find_zones(provider: str, world: World, *, dry_run: bool = False) -> tuple[S
     for account_id in accounts.usable(provider):
         try:
             locations = world.provider(provider, account_id).locations()
-        except ProviderError as error:
-            faults.append(f"account {account_id or 'of the settings'}: {error.code}: {error}")
+        except (ProviderError, SealBroken) as error:
+            faults.append(f"account {account_id or 'of the settings'}: {_words(error)}")
             continue
         for location in locations:
             found.setdefault(location, account_id)
@@ -62,8 +63,12 @@ def sync_zone(provider: str, zone: ZoneOfAccount, world: World, *, dry_run: bool
     try:
         offers = world.provider(provider, zone.account_id).list_offers(zone.location)
     except ProviderError as error:
-        return _failed(provider, f"{error.code}: {error}", world, place=place, dry_run=dry_run)
+        return _failed(provider, _words(error), world, place=place, dry_run=dry_run)
     return _told(sync.sync_zone(place, [_seen(offer) for offer in offers], now=world.now(), dry_run=dry_run))
+
+
+def _words(error: ProviderError | SealBroken) -> str:
+    return f"{error.code}: {error}" if isinstance(error, ProviderError) else str(error)
 
 
 def _failed(provider: str, error: str, world: World, *, place: Place | None = None, dry_run: bool) -> Report:

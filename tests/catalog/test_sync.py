@@ -134,6 +134,14 @@ def test_it_follows_the_provider() -> None:
     assert "L4-1-24G: price_per_hour 0.787500 -> 0.800000" in report.updated
 
 
+def test_it_follows_a_provider_that_changes_its_mind_again() -> None:
+    run(L4)
+    for price, vram in (("0.8", 25), ("0.9", 26)):
+        run(replace(L4, price_per_hour=Decimal(price), vram_per_gpu_gb=vram), now=LATER)
+
+    assert (row().price_per_hour, row().instance_type.vram_per_gpu_gb) == (Decimal("0.9"), 26)
+
+
 def test_what_our_own_tries_taught_is_none_of_its_business() -> None:
     run(L4)
     edit(last_success_at=NOW, last_stockout_at=LATER)
@@ -240,6 +248,7 @@ def test_a_stock_set_by_hand_stands_until_the_provider_has_a_word() -> None:
 
 
 def test_a_stock_that_the_provider_no_longer_tells_is_unknown() -> None:
+    run(replace(L4, stock="available"))
     run(replace(L4, stock="shortage"))
 
     run(replace(L4, stock="unknown"))

@@ -14,9 +14,10 @@ from django.urls import reverse
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from catalog.models import CatalogSync, InstanceAvailability, InstanceType
+from catalog.models import CatalogSync, InstanceAvailability, InstanceType, Provider
 from fleet import commands, tasks
 from fleet.commands import CommandRefused
+from fleet.models import ProviderAccount
 from fleet.providers.mock.chaos import Chaos
 from fleet.providers.mock.store import Store
 from inventiv.accounts.roles import Role
@@ -95,6 +96,18 @@ def test_what_failed_is_named_and_ends_in_an_error(mock_home: Path) -> None:
 
     with pytest.raises(CommandError, match="could not be asked, and left as they were: mock"):
         run()
+
+
+def test_an_account_whose_credentials_no_key_opens_keeps_nobody_else_from_it() -> None:
+    run()
+    ProviderAccount.objects.create(provider=Provider.objects.get(), name="lost", credentials="not ours")
+    InstanceAvailability.objects.update(stock="unknown")
+
+    with pytest.raises(CommandError, match="left as they were: mock"):
+        run()
+
+    assert set(InstanceAvailability.objects.values_list("stock", flat=True)) == {"available"}
+    assert "account " in CatalogSync.objects.get(zone=None).error
 
 
 def test_a_provider_that_is_not_enabled_is_refused() -> None:
