@@ -144,8 +144,9 @@ def test_twins_with_the_same_idempotency_key_at_the_same_moment_rent_once(stage:
 
 @pytest.mark.django_db(transaction=True)
 def test_an_order_stands_whatever_becomes_of_its_message(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(current_app.conf, "broker_url", "no-such-transport://")
+    # In this order: the writing one falls back to the other, and would be restored to what was patched.
     monkeypatch.setattr(current_app.conf, "broker_write_url", "no-such-transport://")
+    monkeypatch.setattr(current_app.conf, "broker_url", "no-such-transport://")
 
     request(stage, DeploymentOrder("acme/small"))
 

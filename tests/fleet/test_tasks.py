@@ -128,8 +128,9 @@ def test_waking_never_fails_and_never_hangs_while_the_broker_is_away(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     url, process = other_redis
-    monkeypatch.setattr(current_app.conf, "broker_url", url)
+    # In this order: the writing one falls back to the other, and would be restored to what was patched.
     monkeypatch.setattr(current_app.conf, "broker_write_url", url)
+    monkeypatch.setattr(current_app.conf, "broker_url", url)
     process.send_signal(signal.SIGSTOP if trouble == "stopped" else signal.SIGKILL)
     done = []
 
