@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable
+from datetime import timedelta
 
 import redis
 from celery import current_app, shared_task
@@ -92,8 +93,8 @@ def sync_catalogs_due() -> None:
     with tick("CLOCK:SYNC_CATALOG", period_seconds=settings.SYNC_CATALOG_TICK) as mine:
         if mine:
             every = timedelta(seconds=settings.SYNC_CATALOG_EVERY) if settings.SYNC_CATALOG_EVERY else None
-            due = sync.due(settings.ENABLED_PROVIDERS, every=every, now=timezone.now())
-            publish(SYNC_CATALOG, [(provider,) for provider in due])
+            providers = sync.due(settings.ENABLED_PROVIDERS, every=every, now=real_world().now())
+            publish(SYNC_CATALOG, [(provider,) for provider in providers])
 
 
 @shared_task(name="CLOCK:WAKE")

@@ -121,9 +121,17 @@ def _give_up(worker: Instance, reason: str, world: World) -> None:
     held = Instance.lease(worker.pk, now=world.now(), seconds=settings.LEASE_SECONDS)
     if held is None:
         return
-    if held.status == Status.READY:
+    # Whoever has been slow since the look may hear it again by now.
+    if held.status == Status.READY and not _heard_since(worker, world):
         fail(held, world, reason)
     held.release(due=held.next_attempt_at)
+
+
+def _heard_since(worker: Instance, world: World) -> bool:
+    """Whether there is news of it that the judgement did not know, and the next look is to judge anew."""
+    pulse = world.publisher.pulses([str(worker.pk)]).get(str(worker.pk))
+    known = worker.last_heartbeat_at.timestamp() if worker.last_heartbeat_at else 0.0
+    return pulse is not None and pulse.last_heartbeat > known
 
 
 def _why_not_to_believe(lost: int, ready: int, world: World) -> str:

@@ -45,7 +45,7 @@ from tests.simulation.director import Director, task_of_this_thread
 LISTING_LAG = timedelta(seconds=120)  # what the driver admits
 _LATEST_LISTING, _LATEST_GET = 60, 10  # seconds; what happens
 _LATENCY = timedelta(milliseconds=200)
-_STARTING, _STOPPING = timedelta(seconds=5), timedelta(seconds=5)
+_STARTING, _STOPPING = timedelta(seconds=1.5), timedelta(seconds=1.5)  # a real one's polls would tell nothing new
 PRICE = Decimal(1)  # of a machine per hour; its disk costs a hundredth
 DISK_PRICE = Decimal("0.01")
 T = TypeVar("T")

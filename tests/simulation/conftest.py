@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,9 @@ from tests.simulation.schedule import TROUPE
 
 
 @pytest.fixture
-def theatre(transactional_db: None) -> Iterator[None]:
-    """Actors commit for real, each on a connection of its own."""
+def theatre(transactional_db: None, settings: Any) -> Iterator[None]:
+    """Actors commit for real, each on a connection of its own. Places are swept seldom: it costs most of the time."""
+    settings.RECONCILE_EVERY = 180
     ids.plug()
     _build()
     yield

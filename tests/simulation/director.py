@@ -65,6 +65,7 @@ class Director:
     script: Mapping[Cue, Act] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)  # points so far, by the kind of task
+    paused: set[str] = field(default_factory=set)  # kinds of tasks
     names: dict[Cue, str] = field(default_factory=dict)
     pause_until: timedelta | None = None  # what the schedule reads when an actor comes back paused
 
@@ -87,6 +88,7 @@ class Director:
             task.dead = True
             raise Killed
         task.paused = True
+        self.paused.add(task.kind)
         self.pause_until = PAUSES[act]
         actor.pause()
         self.tell(f"{task.name}: goes on")

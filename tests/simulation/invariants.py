@@ -57,7 +57,7 @@ class Invariants:
         """It is ours, and nobody is served by it: an end was asked for, or it was given up for a reason."""
         if not machine.is_ours:
             self._break(f"{machine.id} is somebody else's, and was destroyed")
-        if self.statuses.get(machine.instance_id) == Status.READY and self.discovery.is_fresh(machine.instance_id):
+        if self.statuses.get(machine.instance_id) == Status.READY and self._serves(machine.instance_id):
             status = Instance.objects.get(pk=machine.instance_id).status
             if status == Status.READY:
                 self._break(f"{machine.id} served, and was destroyed")
@@ -74,8 +74,10 @@ class Invariants:
             raise Violation("; ".join(self.broken))
 
     def _given_up_for_a_reason(self, statuses: dict[str, str]) -> None:
+        if "liveness" in self.discovery.director.paused:
+            return  # between its last look and its move it may have slept through good news
         for each, status in statuses.items():
-            if status == Status.FAILED and self.statuses.get(each) == Status.READY and self.discovery.is_fresh(each):
+            if status == Status.FAILED and self.statuses.get(each) == Status.READY and self._serves(each):
                 self._break(f"{each} served, was heard a moment ago, and was given up")
 
     def _terminated_is_final_and_true(self, statuses: dict[str, str]) -> None:
@@ -135,6 +137,11 @@ class Invariants:
             last[str(instance)] = new
         if self.broken:
             raise Violation("; ".join(self.broken))
+
+    def _serves(self, instance_id: str) -> bool:
+        """Whether its machine runs, and is heard."""
+        runs = any(machine.instance_id == instance_id and machine.started_at for machine in self.cloud.alive)
+        return runs and self.discovery.is_fresh(instance_id)
 
     def _break(self, what: str) -> None:
         if what not in self.broken:

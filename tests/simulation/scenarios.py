@@ -9,7 +9,7 @@ from fleet.providers.base import AuthError, ProviderError, Unavailable
 from tests.simulation.director import Chances
 from tests.simulation.schedule import Schedule
 
-FAULTS_END = 1800.0  # seconds after the start; those who are paused come back later still
+FAULTS_END = 900.0  # seconds after the start; those who are paused come back later still
 
 # Faults, with how often they strike in a schedule that has them.
 _OFTEN = {
@@ -56,21 +56,21 @@ def _chances(rng: random.Random) -> Chances:
 def _plan_ends(schedule: Schedule, rng: random.Random) -> None:
     for _ in range(rng.choice([0, 1, 1, 2])):
         drain = rng.random() < 0.5
-        schedule.at(rng.uniform(0, 900), lambda drain=drain: schedule.terminate_all(drain=drain))  # type: ignore[misc]
+        schedule.at(rng.uniform(0, 500), lambda drain=drain: schedule.terminate_all(drain=drain))  # type: ignore[misc]
 
 
 def _plan_mishaps(schedule: Schedule, rng: random.Random) -> None:
     if rng.random() < 0.3:
-        schedule.at(rng.uniform(30, 900), schedule.a_machine_dies)
+        schedule.at(rng.uniform(30, 500), schedule.a_machine_dies)
     if rng.random() < 0.3:
-        schedule.at(rng.uniform(30, 900), schedule.a_machine_falls_silent)
+        schedule.at(rng.uniform(30, 500), schedule.a_machine_falls_silent)
     if rng.random() < 0.3:
-        schedule.at(rng.uniform(0, 900), schedule.flush_redis)
+        schedule.at(rng.uniform(0, 500), schedule.flush_redis)
     if rng.random() < 0.3:
-        schedule.at(rng.uniform(0, 900), schedule.somebody_rents_in_our_name)
+        schedule.at(rng.uniform(0, 500), schedule.somebody_rents_in_our_name)
     if rng.random() < 0.3:
-        schedule.at(rng.uniform(0, 900), schedule.somebody_else_rents)
+        schedule.at(rng.uniform(0, 500), schedule.somebody_else_rents)
     if rng.random() < 0.2:
         error: ProviderError = rng.choice([Unavailable("500 to everything"), AuthError("401 to everything")])
         lasts = timedelta(seconds=rng.uniform(60, 3600))
-        schedule.at(rng.uniform(0, 600), lambda: schedule.cloud_refuses(error, lasts=lasts))
+        schedule.at(rng.uniform(0, 300), lambda: schedule.cloud_refuses(error, lasts=lasts))

@@ -42,7 +42,7 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 _WITH_WORKER = {Status.BOOTING, Status.READY, Status.DRAINING}
 _OVERDUE = timedelta(seconds=30)
 _REBUILD_EVERY = timedelta(seconds=30)
-_UNTIL_ALL_IS_SEEN = timedelta(minutes=5)  # two sweeps after the longest lag of a listing
+_UNTIL_ALL_IS_SEEN = timedelta(minutes=5)  # a sweep after the longest lag of a listing
 _CALM_LASTS = timedelta(hours=6)  # what is not as it should be after that never will be
 
 # What a process may meet and survive: its database, its Redis, its provider.
@@ -76,7 +76,7 @@ class Schedule:
         self._ticking: set[str] = set()
         self._tick_at: dict[int, datetime] = {}  # by beat
         self._seen: object = None
-        self._changed_at = self._rebuilt_at = START
+        self._changed_at = self._rebuilt_at = self._listened_at = START
 
     # --- what a test plans ------------------------------------------------------------------------------------------
 
@@ -286,7 +286,8 @@ class Schedule:
             yield "wake", self._wake
         if min(due_at.leaks, due_at.sweeps) <= now or not due_at.any_sweep:
             yield "sweeps", self._wake_sweeps
-        if _WITH_WORKER & set(self.invariants.statuses.values()):
+        if now >= self._listened_at + _LISTEN and _WITH_WORKER & set(self.invariants.statuses.values()):
+            self._listened_at = now
             yield "liveness", lambda: liveness.read_heartbeats(self.world)
         if self.discovery.built_at is None or now >= self._rebuilt_at + _REBUILD_EVERY:
             yield "index", self._tend_index
