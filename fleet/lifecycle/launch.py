@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from fleet.lifecycle import index, server_spec, ssh_keys, stock, termination, user_data, walk
 from fleet.lifecycle.attempts import live_attempt, location_of, note_asked, provider_of, remember
 from fleet.lifecycle.failing import fail
-from fleet.lifecycle.world import ORCHESTRATOR, POLL, World
+from fleet.lifecycle.world import ORCHESTRATOR, World, look_again
 from fleet.models import Attempt, Instance
 from fleet.providers.base import (
     ABSENT,
@@ -30,6 +30,7 @@ from fleet.states import Status, deadline
 
 log = logging.getLogger(__name__)
 
+_LONGEST_WAIT = timedelta(seconds=15)  # for a machine to be found, to run, to have an address
 _GRACE_OF_A_NEW_MACHINE = timedelta(minutes=2)  # how long "not found" after a create means "not yet visible"
 
 
@@ -59,12 +60,10 @@ def step(instance: Instance, world: World) -> datetime | None:
 def _bring_up(instance: Instance, attempt: Attempt, world: World) -> datetime | None:
     provider = provider_of(attempt, world)
     view = _machine(instance, attempt, provider, world)
-    if view is None:
-        return world.now() + POLL
-    if view.state is ServerState.STOPPED:
+    if view is not None and view.state is ServerState.STOPPED:
         view = _switch_on(instance, attempt, provider, view)
-    if view.state is not ServerState.RUNNING or view.ip_address is None:
-        return world.now() + POLL
+    if view is None or view.state is not ServerState.RUNNING or view.ip_address is None:
+        return look_again(since=attempt.asked_at or attempt.started_at, now=world.now(), at_most=_LONGEST_WAIT)
     remember(instance, attempt, view, world)  # its address may be billed by itself, and did not exist before
     now = world.now()
     stock.succeeded(attempt, now=now)
@@ -120,5 +119,5 @@ def _look_again(instance: Instance, attempt: Attempt, provider: Provider, world:
         return seen
     if world.now() > attempt.started_at + _GRACE_OF_A_NEW_MACHINE:
         # Its volumes may be left: they go before another offer is tried.
-        walk.give_up(attempt, code="vanished", detail="the provider no longer knows the machine")
+        walk.give_up(instance, attempt, code="vanished", detail="the provider no longer knows the machine")
     return None

@@ -10,7 +10,7 @@ from django.conf import settings
 
 from fleet.lifecycle import index
 from fleet.lifecycle.attempts import close, destroy_step, live_attempt, location_of, provider_of, remember
-from fleet.lifecycle.world import ORCHESTRATOR, POLL, World
+from fleet.lifecycle.world import ORCHESTRATOR, POLL, World, look_again
 from fleet.models import Attempt, Instance
 from fleet.states import Status
 
@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 # A heartbeat that comes this long after the drain began has seen every request that was routed before it.
 _SETTLING = timedelta(seconds=2)
+# Between two steps of a destruction that gets nowhere. It is never given up.
+_LONGEST_WAIT = timedelta(minutes=5)
 
 
 def begin(instance: Instance, world: World) -> datetime:
@@ -44,7 +46,7 @@ def step(instance: Instance, world: World) -> datetime | None:
     attempt = live_attempt(instance)
     if attempt is not None and not _destroyed(instance, attempt, world):
         _alarm_if_stuck(instance, world)
-        return world.now() + POLL
+        return look_again(since=_destroying_since(instance, world), now=world.now(), at_most=_LONGEST_WAIT)
     now = world.now()
     moved = instance.move(
         Status.TERMINATED,
@@ -83,6 +85,11 @@ def _drains_until(instance: Instance) -> datetime:
     """At the latest when its provider takes the machine back, if it has announced that."""
     limit = instance.status_changed_at + timedelta(seconds=settings.DRAIN_TIMEOUT)
     return limit if instance.interrupted_at is None else min(limit, instance.interrupted_at)
+
+
+def _destroying_since(instance: Instance, world: World) -> datetime:
+    """About: how long the drain took is not written down."""
+    return min(world.now(), _drains_until(instance)) if instance.drain else instance.status_changed_at
 
 
 def _destroyed(instance: Instance, attempt: Attempt, world: World) -> bool:

@@ -6,7 +6,7 @@ import logging
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import transaction
 
@@ -14,11 +14,13 @@ from catalog.placement import Offer, Plan, RankedOffer
 from fleet import accounts, placing
 from fleet.lifecycle import ssh_keys, stock, user_data
 from fleet.lifecycle.attempts import close, destroy_step
-from fleet.lifecycle.world import POLL, World
+from fleet.lifecycle.world import World, look_again
 from fleet.models import Attempt, Instance
 from fleet.providers.base import CapacityError, ProviderError, QuotaError
 
 log = logging.getLogger(__name__)
+
+_LONGEST_WAIT = timedelta(minutes=1)  # for what was given up to be gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +58,26 @@ def reject(instance: Instance, attempt: Attempt, error: ProviderError, world: Wo
         stock.quota_refused(attempt, now=world.now())
     if attempt.server_id:
         # Refused at power-on: the machine exists, stopped. It goes before another offer is tried.
-        give_up(attempt, code=error.code, detail=str(error))
+        give_up(instance, attempt, code=error.code, detail=str(error))
     elif attempt.asked_at is None:
         # Else it was asked for before, by a call whose answer was lost: the attempt stays open until that is settled.
         close(instance, attempt, world, code=error.code, detail=str(error))
     return world.now()
 
 
-def give_up(attempt: Attempt, *, code: str, detail: str) -> None:
-    """Nothing will come of its machine: what is left of it is cleared away next."""
-    attempt.error_code, attempt.detail = code, detail
-    attempt.save(update_fields=["error_code", "detail"])
+def give_up(instance: Instance, attempt: Attempt, *, code: str, detail: str) -> None:
+    """Nothing will come of its machine: what is left of it is cleared away next. Raises LeaseLost if another worker
+    has taken over, who may have brought it up after all."""
+    with transaction.atomic():
+        instance.write(lock_token=instance.lock_token)
+        attempt.error_code, attempt.detail = code, detail
+        attempt.save(update_fields=["error_code", "detail"])
 
 
 def clear_away(instance: Instance, attempt: Attempt, world: World) -> datetime:
     """Destroy what an attempt left that was given up. Returns when the next step is due."""
     if not destroy_step(attempt, world).is_complete:
-        return world.now() + POLL
+        return look_again(since=attempt.started_at, now=world.now(), at_most=_LONGEST_WAIT)
     close(instance, attempt, world)
     return world.now()
 

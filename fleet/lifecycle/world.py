@@ -24,6 +24,11 @@ POLL = timedelta(seconds=1)  # between two looks at what a provider was asked to
 ORCHESTRATOR = "orchestrator"  # the actor of the moves that nobody asked for by name
 
 
+def look_again(*, since: datetime, now: datetime, at_most: timedelta) -> datetime:
+    """When to look the next time: soon at first, then ever more rarely, after a tenth of what it has taken so far."""
+    return now + min(max(POLL, (now - since) / 10), at_most)
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     now: Callable[[], datetime]

@@ -48,4 +48,4 @@ class SimulatedBroker(Celery):
         if director.strikes(chances.double_message):
             director.tell(f"broker: {name} comes twice")
             self.deliver(name, target, timedelta(seconds=director.rng.uniform(0, 300)))
-        director.at(f"sent {name}")
+        director.at(f"sent {name}", after=True)

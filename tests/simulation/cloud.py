@@ -64,6 +64,7 @@ class Machine:
     user_data: str = ""
     stopping_since: datetime | None = None
     gone_at: datetime | None = None
+    said_gone_at: datetime | None = None  # when somebody asked, and was told
     disk_gone_at: datetime | None = None
 
     @property
@@ -186,6 +187,9 @@ class SimulatedCloud:
         self._call("destroy")
         machine = self._look(handle.server_id)
         remaining = {machine.id} if machine is not None and self._destroy_server(machine) else set()
+        if handle.server_id in self.machines and not remaining:
+            gone = self.machines[handle.server_id]
+            gone.said_gone_at = gone.said_gone_at or self.clock()
         for owner in self._disks(handle):
             remaining |= self._destroy_disk(owner)
         self._answer("destroying")
@@ -252,10 +256,10 @@ class SimulatedCloud:
         """The cloud has done it; the answer may be lost, or its receiver held up."""
         if self.director.strikes(self.director.chances.lose_answer):
             self._fail(AmbiguousOutcome(f"time-out; {name}, but the answer was lost"))
-        self.director.at(name)
+        self.director.at(name, after=True)
 
     def _reached(self, answer: T) -> T:
-        self.director.at("answered")
+        self.director.at("answered", after=True)
         return answer
 
     def _fail(self, error: ProviderError) -> None:

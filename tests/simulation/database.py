@@ -50,7 +50,7 @@ def watched(director: Director) -> Iterator[None]:
             raise Killed
         set_autocommit(autocommit, *args, **kwargs)
         if not begins:
-            director.at("committed")
+            director.at("committed", after=True)
 
     connection._commit = committing  # type: ignore[attr-defined]
     connection.set_autocommit = setting_autocommit  # type: ignore[method-assign]
@@ -73,7 +73,7 @@ def _statement(director: Director) -> Callable[..., Any]:
         _fail(director, director.chances.database_error, "the connection was lost")
         result = run(sql, params, many, context)
         _fail(director, director.chances.ambiguous_commit, "the connection was lost after the statement")
-        director.at(f"after {verb.lower()} {table}")
+        director.at(f"after {verb.lower()} {table}", after=True)
         return result
 
     return execute

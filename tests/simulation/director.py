@@ -69,8 +69,12 @@ class Director:
     names: dict[Cue, str] = field(default_factory=dict)
     pause_until: timedelta | None = None  # what the schedule reads when an actor comes back paused
 
-    def at(self, point: str, *, may_pause: bool = True) -> None:
-        """An actor has come to a point. Returns when it may go on; raises Killed."""
+    def at(self, point: str, *, may_pause: bool = True, after: bool = False) -> None:
+        """An actor has come to a point. Returns when it may go on; raises Killed.
+
+        `after`: the effect is there. Nothing of ours happens before the next point, so to be held up at that one is
+        the same: where every point is tried, this one need not be.
+        """
         actor = current()
         if actor is None or actor.task is None:
             return
@@ -79,7 +83,8 @@ class Director:
             raise Killed  # the finally blocks of a dead process do nothing
         cue = Cue(task.kind, self.seen[task.kind])
         self.seen[task.kind] += 1
-        self.names[cue] = point
+        if not after:
+            self.names[cue] = point
         act = self._act(cue, may_pause=may_pause)
         if act is None:
             return

@@ -138,6 +138,24 @@ class Invariants:
         if self.broken:
             raise Violation("; ".join(self.broken))
 
+    def ledger(self) -> None:
+        """Whatever the cloud bills, the ledger has: from its creation, and never for less than it was there."""
+        rows = {rental.resource_id: rental for rental in Rental.objects.all()}
+        for machine in self.cloud.machines.values():
+            if machine.is_ours:
+                self._is_billed(rows.get(machine.id), machine.id, machine.created_at, machine.gone_at)
+                self._is_billed(rows.get(machine.disk_id), machine.disk_id, machine.created_at, machine.disk_gone_at)
+        if self.broken:
+            raise Violation("; ".join(self.broken))
+
+    def _is_billed(self, rental: Rental | None, what: str, since: datetime, until: datetime | None) -> None:
+        if rental is None:
+            self._break(f"{what} was billed, and the ledger does not know it")
+        elif rental.since != since:
+            self._break(f"{what} is billed since {since}, by the ledger since {rental.since}")
+        elif until is not None and (rental.until is None or rental.until < until):
+            self._break(f"{what} was billed until {until}, by the ledger until {rental.until}")
+
     def _serves(self, instance_id: str) -> bool:
         """Whether its machine runs, and is heard."""
         runs = any(machine.instance_id == instance_id and machine.started_at for machine in self.cloud.alive)

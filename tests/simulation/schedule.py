@@ -133,24 +133,33 @@ class Schedule:
 
         Raises Violation, with the story so far as its note.
         """
-        database.clear()
-        ids.begin(self.seed)
         try:
-            for beat in range(self.beats):
-                self._ring(beat, START + beat * timedelta(seconds=1.3))
-            self._play(until=START + timedelta(seconds=faults_end))
+            self.play(faults_end)
             self.director.chances, self.director.script = CALM, {}
             self.cloud.refuses_everything = self.cloud.stuck_until = None
             self.cloud.sold_out.clear()
             self.director.tell("--- the faults end ---")
             self._come_to_rest()
             self.invariants.histories()
+            self.invariants.ledger()
         except Violation as violation:
             violation.add_note(self.story())
             raise
         finally:
             TROUPE.send_home()
         return self
+
+    def play(self, seconds: float) -> None:
+        """From the start up to then."""
+        database.clear()
+        ids.begin(self.seed)
+        for beat in range(self.beats):
+            self._ring(beat, START + beat * timedelta(seconds=1.3))
+        self.play_on(seconds)
+
+    def play_on(self, until: float) -> None:
+        """Up to so many seconds after the start."""
+        self._play(until=START + timedelta(seconds=until))
 
     def story(self) -> str:
         """Every event, with the ids as short names in the order in which they come up: the same for the same seed."""
