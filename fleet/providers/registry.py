@@ -12,6 +12,7 @@ from typing import Any, cast
 from fleet.providers.base import Provider
 
 DRIVERS = {
+    "aws": "fleet.providers.aws:build",
     "mock": "fleet.providers.mock:build",
 }
 
