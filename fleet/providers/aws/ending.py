@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fleet.providers.aws import listing, servers
 from fleet.providers.aws.errors import translated
-from fleet.providers.aws.lookup import find_instance
+from fleet.providers.aws.lookup import find_address, find_instance, find_volume
 from fleet.providers.base import TAG_ATTEMPT, Conflict, Destruction, Handle, NotFound
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _DELETABLE = frozenset({"available", "error"})
 def step(ec2: EC2Client, handle: Handle) -> Destruction:
     instance = find_instance(ec2, handle.server_id) if handle.server_id else None
     if handle.server_id and not _is_ended(ec2, handle.server_id, instance):
-        return Destruction(frozenset({handle.server_id, *handle.volume_ids, *handle.ip_ids}))
+        return Destruction(_all_of(handle, instance))
     attempt_id = servers.tags_of(instance.get("Tags", [])).get(TAG_ATTEMPT, "") if instance else ""
     volume_ids = {*handle.volume_ids, *_volumes_of(ec2, attempt_id)}
     return Destruction(
@@ -33,6 +34,15 @@ def step(ec2: EC2Client, handle: Handle) -> Destruction:
             }
         )
     )
+
+
+def _all_of(handle: Handle, instance: InstanceTypeDef | None) -> frozenset[str]:
+    """What the handle names and what hangs on the instance: the answer to a create often names no volume yet."""
+    named = {handle.server_id, *handle.volume_ids, *handle.ip_ids}
+    if instance is None:
+        return frozenset(named)
+    attached = servers.view_of(instance, handle.location)
+    return frozenset({*named, *attached.handle.volume_ids, *(thing.id for thing in attached.attachments)})
 
 
 def _is_ended(ec2: EC2Client, server_id: str, instance: InstanceTypeDef | None) -> bool:
@@ -60,27 +70,24 @@ def _volumes_of(ec2: EC2Client, attempt_id: str) -> Iterable[str]:
 
 def _volume_is_gone(ec2: EC2Client, volume_id: str) -> bool:
     """Whether AWS says so. Deletes it if it can be deleted."""
-    try:
-        with translated():
-            volume = ec2.describe_volumes(VolumeIds=[volume_id])["Volumes"][0]
-            if volume.get("State") in _DELETABLE:
-                ec2.delete_volume(VolumeId=volume_id)
-    except NotFound:
+    volume = find_volume(ec2, volume_id)
+    if volume is None or volume.get("State") == "deleted":
         return True
-    except Conflict:
-        return False  # just been taken into use, or being deleted by somebody else
-    return volume.get("State") == "deleted"
+    if volume.get("State") in _DELETABLE:
+        # Somebody else may have deleted it, or taken it into use: the next look tells.
+        with suppress(NotFound, Conflict), translated():
+            ec2.delete_volume(VolumeId=volume_id)
+    return False
 
 
 def _address_is_gone(ec2: EC2Client, allocation_id: str) -> bool:
-    try:
-        with translated():
-            address = ec2.describe_addresses(AllocationIds=[allocation_id])["Addresses"][0]
-            if "AssociationId" in address:
-                ec2.disassociate_address(AssociationId=address["AssociationId"])
-            ec2.release_address(AllocationId=allocation_id)
-    except NotFound:
+    address = find_address(ec2, allocation_id)
+    if address is None:
         return True
+    with suppress(NotFound, Conflict), translated():
+        if address.get("AssociationId"):
+            ec2.disassociate_address(AssociationId=address["AssociationId"])
+        ec2.release_address(AllocationId=allocation_id)
     return False
 
 
@@ -98,8 +105,5 @@ def _delete_interfaces(ec2: EC2Client, attempt_id: str) -> Iterable[str]:
 
 
 def _delete_interface(ec2: EC2Client, interface_id: str) -> None:
-    try:
-        with translated():
-            ec2.delete_network_interface(NetworkInterfaceId=interface_id)
-    except (NotFound, Conflict):
-        return  # the next look tells
+    with suppress(NotFound, Conflict), translated():
+        ec2.delete_network_interface(NetworkInterfaceId=interface_id)

@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from fleet.providers.aws import prices
-from fleet.providers.aws.clients import Clients
 from fleet.providers.aws.errors import translated
+from fleet.providers.aws.prices import PriceList
 from fleet.providers.base import Location, MachineOffer, ProviderError, Stock
 
 if TYPE_CHECKING:
@@ -25,11 +25,10 @@ _TYPES_PER_CALL = 100
 _LINUX = ["Linux/UNIX", "Linux/UNIX (Amazon VPC)"]
 
 
-def of(clients: Clients, location: Location, *, now: datetime) -> Sequence[MachineOffer]:
-    ec2 = clients.ec2(location.region)
+def of(ec2: EC2Client, location: Location, price_list: PriceList, *, now: datetime) -> Sequence[MachineOffer]:
     machines = [(info, gpu) for info in _types(ec2, _names_in(ec2, location)) if (gpu := _gpu_of(info))]
     names = [info.get("InstanceType", "") for info, _ in machines]
-    on_demand = _on_demand_prices(clients, location, names)
+    on_demand = _on_demand_prices(price_list, location, names, now=now)
     spot = _spot_prices(ec2, location, names, now=now)
     return tuple(
         MachineOffer(
@@ -95,9 +94,11 @@ def _vram_gb(gpu: GpuDeviceInfoTypeDef) -> int:
     return round(decimal_gb) if is_decimal else mib // 1024
 
 
-def _on_demand_prices(clients: Clients, location: Location, names: Iterable[str]) -> Mapping[str, Decimal]:
+def _on_demand_prices(
+    price_list: PriceList, location: Location, names: Iterable[str], *, now: datetime
+) -> Mapping[str, Decimal]:
     try:
-        return prices.on_demand(clients.pricing(), location.region, names)
+        return price_list.on_demand(location.region, names, now=now)
     except ProviderError as error:
         log.warning("no prices from AWS's price list: %s", error)
         return {}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
+from fleet.providers.aws.clients import Clients
 from fleet.providers.aws.errors import translated
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ HOURS_PER_MONTH = 730
 # https://aws.amazon.com/vpc/pricing/: a public IPv4 address, in every region, in use or idle, since February 2024.
 ADDRESS_PER_HOUR = Decimal("0.005")
 
+_PRICES_HOLD_FOR = timedelta(days=1)
 _SIX_PLACES = Decimal("0.000001")
 
 
@@ -29,10 +32,24 @@ def volume_per_hour(gigabytes: int) -> Decimal:
     return (GP3_PER_GB_MONTH * gigabytes / HOURS_PER_MONTH).quantize(_SIX_PLACES)
 
 
-def on_demand(pricing: PricingClient, region: str, instance_types: Iterable[str]) -> Mapping[str, Decimal]:
-    """USD an hour by type: Linux, shared tenancy, nothing preinstalled. A type without such a price is not in it."""
-    found = {name: _price(pricing, region, name) for name in instance_types}
-    return {name: price for name, price in found.items() if price is not None}
+class PriceList:
+    """AWS's prices on demand. Each is asked for once a day: the list has a call for each type, and hardly changes."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._known: dict[tuple[str, str], tuple[Decimal | None, datetime]] = {}
+
+    def on_demand(self, region: str, instance_types: Iterable[str], *, now: datetime) -> Mapping[str, Decimal]:
+        """USD an hour by type: Linux, shared tenancy, nothing preinstalled. A type without a price is not in it."""
+        found = {name: self._price(region, name, now) for name in instance_types}
+        return {name: price for name, price in found.items() if price is not None}
+
+    def _price(self, region: str, instance_type: str, now: datetime) -> Decimal | None:
+        price, asked_at = self._known.get((region, instance_type), (None, None))
+        if asked_at is None or now > asked_at + _PRICES_HOLD_FOR:
+            price = _price(self._clients.pricing(), region, instance_type)
+            self._known[region, instance_type] = (price, now)
+        return price
 
 
 def _price(pricing: PricingClient, region: str, instance_type: str) -> Decimal | None:

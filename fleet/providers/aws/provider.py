@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from fleet.providers.aws import (
 from fleet.providers.aws.clients import Clients
 from fleet.providers.aws.errors import TokenUsedOtherwise, translated
 from fleet.providers.aws.lookup import find_instance
+from fleet.providers.aws.prices import PriceList
 from fleet.providers.base import (
     ABSENT,
     TAG_ATTEMPT,
@@ -38,6 +40,8 @@ from fleet.providers.base import (
     MachineOffer,
     NotFound,
     OwnedResources,
+    ProviderError,
+    QuotaError,
     ServerSpec,
     ServerView,
     SshKeySpec,
@@ -45,7 +49,9 @@ from fleet.providers.base import (
 
 if TYPE_CHECKING:
     from types_boto3_ec2.client import EC2Client
-    from types_boto3_ec2.type_defs import InstanceTypeDef, RunInstancesRequestTypeDef
+    from types_boto3_ec2.type_defs import InstanceTypeDef
+
+log = logging.getLogger(__name__)
 
 
 def utc_now() -> datetime:
@@ -67,6 +73,7 @@ class AwsProvider:
         self.image = image
         self.subnets = subnets
         self._clock = clock
+        self._price_list = PriceList(clients)
 
     @property
     def listing_lag(self) -> timedelta:
@@ -82,7 +89,7 @@ class AwsProvider:
         return tuple(place for region in self.regions for place in zones.of_region(self.clients.ec2(region), region))
 
     def list_offers(self, location: Location) -> Sequence[MachineOffer]:
-        return offers.of(self.clients, location, now=self._clock())
+        return offers.of(self.clients.ec2(location.region), location, self._price_list, now=self._clock())
 
     def get(self, handle: Handle) -> ServerView | Absent:
         instance = find_instance(self._ec2(handle.location), handle.server_id)
@@ -108,12 +115,20 @@ class AwsProvider:
         rules = network.check_ingress(spec.ingress)
         existing = self._instance_of(spec.attempt_id, spec.location)
         if existing is not None:
-            return _found(existing, spec)
+            return self._found(existing, spec)
         ec2 = self._ec2(spec.location)
         image = images.look_up(self.clients, spec.location.region, self.image)
         subnet = network.subnet_of(ec2, spec.location, self.subnets)
         group_id = network.ensure_group(ec2, vpc_id=subnet.vpc_id, owner=spec.owner, rules=rules)
-        instance = self._run(spec, launch.request_of(spec, image=image, subnet=subnet, group_ids=[group_id]))
+        request = launch.request_of(spec, image=image, subnet=subnet, group_ids=[group_id])
+        try:
+            instance = launch.run(self.clients.ec2_once(spec.location.region), request)
+        except TokenUsedOtherwise:
+            # An earlier call for this attempt got through with other bytes: the newest image may have changed since.
+            existing = self._instance_of(spec.attempt_id, spec.location)
+            if existing is None:
+                raise
+            return self._found(existing, spec)
         # No call from here on: one that failed would make it look as if there was no machine.
         volumes = servers.root_volume_of(instance, spec.location, gigabytes=image.root_gb(spec.root_volume_gb))
         return servers.view_of(instance, spec.location, volumes)
@@ -148,16 +163,16 @@ class AwsProvider:
     def _ec2(self, location: Location) -> EC2Client:
         return self.clients.ec2(location.region)
 
-    def _run(self, spec: ServerSpec, request: RunInstancesRequestTypeDef) -> InstanceTypeDef:
+    def _found(self, instance: InstanceTypeDef, spec: ServerSpec) -> ServerView:
+        """The attempt's server, made by an earlier call."""
+        if servers.state_of(instance) == servers.TERMINATED:
+            raise _why_not_another(instance, spec.attempt_id)
         try:
-            return launch.run(self.clients.ec2_once(spec.location.region), request)
-        except TokenUsedOtherwise:
-            # An earlier call for this attempt got through, with other bytes: the newest image may have changed since.
-            existing = self._instance_of(spec.attempt_id, spec.location)
-            if existing is None:
-                raise
-            _found(existing, spec)
-            return existing
+            return self._view(instance, spec.location)
+        except ProviderError as error:
+            # The machine exists, and that has to get home. What hangs on it, the next look tells.
+            log.warning("%s: its volumes can't be looked up: %s", instance["InstanceId"], error)
+            return servers.view_of(instance, spec.location)
 
     def _instance_of(self, attempt_id: str, location: Location) -> InstanceTypeDef | None:
         """The attempt's instance in whatever state, from all pages; one that is not terminated first."""
@@ -177,12 +192,9 @@ class AwsProvider:
         return servers.view_of(instance, location, [servers.volume_of(volume, location) for volume in attached])
 
 
-def _found(instance: InstanceTypeDef, spec: ServerSpec) -> ServerView:
-    """The attempt's server, made by an earlier call."""
-    if servers.state_of(instance) != servers.TERMINATED:
-        volumes = servers.root_volume_of(instance, spec.location, gigabytes=spec.root_volume_gb)
-        return servers.view_of(instance, spec.location, volumes)
-    error = power.why_it_ended(instance)
-    if isinstance(error, CapacityError):
-        raise error
-    raise InvalidSpec(f"attempt {spec.attempt_id} had its server, which is terminated: it can't have another")
+def _why_not_another(instance: InstanceTypeDef, attempt_id: str) -> ProviderError:
+    """Of a terminated instance. One that never ran for want of capacity is a stock-out like any other."""
+    reason = power.why_it_ended(instance)
+    if isinstance(reason, (CapacityError, QuotaError)):
+        return reason
+    return InvalidSpec(f"attempt {attempt_id} had its server, which is terminated: it can't have another")

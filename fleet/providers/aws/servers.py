@@ -6,6 +6,7 @@ Of an instance only the id is taken for granted: what else is missing, or new to
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from fleet.providers.aws import prices
@@ -102,16 +103,25 @@ def _address_of(instance: InstanceTypeDef, location: Location) -> tuple[Resource
     address = instance.get("PublicIpAddress")
     if not address:
         return ()
-    return (address_resource(address, location, server_id=instance["InstanceId"], tags={}),)
+    launched_at = instance.get("LaunchTime")  # it came with the machine, and goes with it
+    return (address_resource(address, location, server_id=instance["InstanceId"], created_at=launched_at),)
 
 
-def address_resource(identity: str, location: Location, *, server_id: str, tags: Mapping[str, str]) -> Resource:
+def address_resource(
+    identity: str,
+    location: Location,
+    *,
+    server_id: str,
+    tags: Mapping[str, str] | None = None,
+    created_at: datetime | None = None,
+) -> Resource:
     return Resource(
         kind=ResourceKind.IP,
         id=identity,
         location=location,
         price_per_hour=prices.ADDRESS_PER_HOUR,
         currency=prices.CURRENCY,
-        tags=tags,
+        tags=tags or {},
+        created_at=created_at,
         server_id=server_id,
     )

@@ -39,14 +39,14 @@ class AwsCloud:
         self.aws = aws
 
     def driver(self, **options: Any) -> AwsProvider:
-        provider = build(
-            access_key_id="AKIAIOSFODNN7EXAMPLE",
-            secret_access_key="wJalrXUtnFEMI-canary-secret",
-            regions=(self.location.region, self.other_location.region),
-            endpoint_url=self.aws.url,
-            read_timeout=_SHORT_TIME_OUT if self.aws.faults.hangs() else _TIME_OUT,
-            **options,
-        )
+        usual: dict[str, Any] = {
+            "access_key_id": "AKIAIOSFODNN7EXAMPLE",
+            "secret_access_key": "wJalrXUtnFEMI-canary-secret",
+            "regions": (self.location.region, self.other_location.region),
+            "endpoint_url": self.aws.url,
+            "read_timeout": _SHORT_TIME_OUT if self.aws.faults.hangs() else _TIME_OUT,
+        }
+        provider = build(**{**usual, **options})
         provider.clients.session.events.register("before-send.*", self._send)
         return provider
 
@@ -140,4 +140,3 @@ def a_new_cloud() -> Iterator[AwsCloud]:
     aws = stand_in()
     aws.reset()
     yield AwsCloud(aws)
-    aws.reset()

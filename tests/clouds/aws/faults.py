@@ -15,6 +15,8 @@ class Mishap(enum.Enum):
 
     EMPTY_429 = enum.auto()
     HTML_502 = enum.auto()
+    HTML_200 = enum.auto()  # a log-in page of somebody's network
+    EMPTY_PAGE = enum.auto()  # a document without anything in it
     HANG = enum.auto()
     REFUSED = enum.auto()  # the connection
     REQUEST_LOST = enum.auto()
@@ -27,6 +29,7 @@ class Refusal:
 
     status: int
     code: str
+    message: str = "The stand-in says so."
 
 
 Trouble = Mishap | Refusal

@@ -19,6 +19,7 @@ from moto.ec2.models.instances import Instance, InstanceBackend, InstanceState, 
 
 BEGINNING = datetime(2026, 10, 1, 12, tzinfo=UTC)
 STEP = timedelta(seconds=2)  # from pending to running, and from each state to the next
+REMEMBERED = timedelta(hours=1)  # a terminated instance, by name, tags and all
 
 _PENDING, _RUNNING, _SHUTTING_DOWN, _STOPPING = (0, "pending"), (16, "running"), (32, "shutting-down"), (64, "stopping")
 
@@ -41,6 +42,7 @@ class Machines:
         self.sold_out_at_start: set[tuple[str, str]] = set()  # type, zone
         self._changes: list[_Change] = []
         self._visible_from: dict[str, datetime] = {}
+        self._forgotten_from: dict[str, datetime] = {}
         for _, _, backend in ec2_backends.iter_backends():
             backend.reset()
 
@@ -54,6 +56,10 @@ class Machines:
         """Those that are not terminated, of all regions."""
         for backend in self.regions():
             yield from (one for one in backend.all_instances() if one.state != "terminated")
+
+    def list_all_now(self) -> None:
+        """The listings catch up."""
+        self._visible_from.clear()
 
     def changes_until(self, moment: datetime) -> Iterator[datetime]:
         """Make what is due until then, in order; yields the instant of each change."""
@@ -116,6 +122,8 @@ class Machines:
         return before
 
     def _terminate_instances(self, backend: EC2Backend, original: Any, instance_ids: list[str]) -> Any:
+        if any(self._is_forgotten(instance_id) for instance_id in instance_ids):
+            raise InvalidInstanceIdError(instance_ids)
         instances = backend.get_multi_instances_by_id(instance_ids)
         before = [(instance, InstanceState(instance.state, instance.state_code)) for instance in instances]
         for instance in instances:
@@ -123,7 +131,7 @@ class Machines:
                 continue
             self._set(instance, _SHUTTING_DOWN)
             if not self.deletes_are_held:
-                self._later(STEP, instance.terminate)
+                self._later(STEP, partial(self._become_terminated, instance))
         return before
 
     def _describe_instances(self, backend: EC2Backend, original: Any, filters: Any = None) -> Any:
@@ -144,7 +152,10 @@ class Machines:
         self._changes.append(_Change(self.now + wait, make))
 
     def _is_visible(self, instance_id: str) -> bool:
-        return self.now >= self._visible_from.get(instance_id, self.now)
+        return self.now >= self._visible_from.get(instance_id, self.now) and not self._is_forgotten(instance_id)
+
+    def _is_forgotten(self, instance_id: str) -> bool:
+        return instance_id in self._forgotten_from and self.now >= self._forgotten_from[instance_id]
 
     def _set(self, instance: Instance, state: tuple[int, str]) -> None:
         instance._state.code, instance._state.name = state
@@ -153,11 +164,15 @@ class Machines:
         if instance.state == "pending":
             self._set(instance, _RUNNING)
 
+    def _become_terminated(self, instance: Instance) -> None:
+        instance.terminate()
+        self._forgotten_from[instance.id] = self.now + REMEMBERED
+
     def _become_stopped(self, instance: Instance) -> None:
         if instance.state == "stopping":
             instance.stop()
 
     def _give_up(self, instance: Instance) -> None:
-        instance.terminate()
+        self._become_terminated(instance)
         code = "Server.InsufficientInstanceCapacity"
         instance.state_reason = StateReason(f"{code}: Insufficient capacity to satisfy instance request", code)

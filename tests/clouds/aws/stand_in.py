@@ -29,6 +29,7 @@ class StandIn:
     def __init__(self) -> None:
         moto.settings.EC2_ENABLE_INSTANCE_TYPE_VALIDATION = True
         moto.settings.ENABLE_AMI_VALIDATION = True
+        moto.settings.ENABLE_KEYPAIR_VALIDATION = True
         self.faults = Faults()
         self.machines = Machines()
         self.catalogue = Catalogue()
@@ -135,13 +136,15 @@ class _QuietHandler(MotoRequestHandler):
 
 def _trouble(trouble: Trouble, call: Call) -> Response:
     match trouble:
-        case Refusal(status, code):
-            return wire.error(call, status, code)
+        case Refusal(status, code, message):
+            return wire.error(call, status, code, message)
+        case Mishap.EMPTY_PAGE:
+            return wire.xml(f"<{call.operation}Response/>")
         case Mishap.EMPTY_429:
             return Response("", 429)
         case _:
-            page = "<!DOCTYPE html><html><head><title>502</title></head><body>Bad Gateway<hr></body></html>"
-            return Response(page, 502, content_type="text/html")
+            page = "<!DOCTYPE html><html><head><title>Sorry</title></head><body>Nothing here<hr></body></html>"
+            return Response(page, 200 if trouble is Mishap.HTML_200 else 502, content_type="text/html")
 
 
 @cache
