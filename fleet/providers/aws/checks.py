@@ -20,6 +20,7 @@ from fleet.providers.base import (
 )
 
 if TYPE_CHECKING:
+    from types_boto3_ec2.client import EC2Client
     from types_boto3_ec2.type_defs import RunInstancesRequestTypeDef
 
 # https://docs.aws.amazon.com/servicequotas: vCPUs at once, per region; new accounts start at 0.
@@ -29,6 +30,7 @@ _QUOTAS = {
     "L-3819A6DF": "spot G and VT types",
     "L-7212CCBC": "spot P types",
 }
+_NO_INSTANCE = "i-00000000000000000"
 _TYPE_OF_THE_DRY_RUN = "g4dn.xlarge"  # the smallest, in the most zones
 
 
@@ -46,6 +48,8 @@ def _of_the_account(
     yield _finding("image", lambda: images.look_up(clients, location.region, image).id)
     yield _finding("network", lambda: f"subnet {network.subnet_of(ec2, location, subnets).id}")
     yield _finding("permission to create servers", lambda: _dry_run(clients, location, image=image, subnets=subnets))
+    yield _finding("permission to make a security group", lambda: _dry_group(ec2, location, subnets))
+    yield _permission_to_destroy(ec2)
     for code, name in _QUOTAS.items():
         yield _quota(clients, location, code, name)
 
@@ -80,6 +84,31 @@ def _dry_run(clients: Clients, location: Location, *, image: str, subnets: Mappi
     except DryRunSucceeded:
         return "servers may be created, with their tags"
     raise ProviderError("the dry run was answered as if it had not been one")
+
+
+def _dry_group(ec2: EC2Client, location: Location, subnets: Mapping[str, str]) -> str:
+    vpc_id = network.subnet_of(ec2, location, subnets).vpc_id
+    try:
+        with translated():
+            ec2.create_security_group(GroupName="inventiv-check", Description="a dry run", VpcId=vpc_id, DryRun=True)
+    except DryRunSucceeded:
+        return f"security groups may be made in {vpc_id}"
+    raise ProviderError("the dry run was answered as if it had not been one")
+
+
+def _permission_to_destroy(ec2: EC2Client) -> Finding:
+    subject = "permission to destroy servers"
+    try:
+        with translated():
+            ec2.terminate_instances(InstanceIds=[_NO_INSTANCE], DryRun=True)
+    except (DryRunSucceeded, NotFound):
+        # AWS looks at the permission first, and at the instance then.
+        return Finding(subject, Verdict.WORKS, "not refused, for an instance that does not exist")
+    except AuthError as error:
+        return Finding(subject, Verdict.MISSING, f"what is rented could not be given back: {error}")
+    except ProviderError as error:
+        return Finding(subject, Verdict.UNCLEAR, str(error))
+    return Finding(subject, Verdict.UNCLEAR, "the dry run was answered as if it had not been one")
 
 
 def _spec_of_the_dry_run(location: Location) -> ServerSpec:

@@ -1,4 +1,8 @@
-"""What carries the tag of an installation in one zone."""
+"""What carries the tag of an installation in one zone.
+
+Its addresses are the Elastic IPs, of which the driver makes none. The address that a machine is given goes with it, and
+is an attachment of its view.
+"""
 
 from __future__ import annotations
 

@@ -82,9 +82,10 @@ def run(ec2: EC2Client, request: RunInstancesRequestTypeDef) -> InstanceTypeDef:
             answer = ec2.run_instances(**request)
     except NotFound as error:
         raise InvalidSpec(str(error)) from error  # the image, the key pair or the subnet; a machine is not asked for
-    if not answer.get("Instances"):
-        raise AmbiguousOutcome("RunInstances was answered without an instance")
-    return answer["Instances"][0]
+    for instance in answer.get("Instances", []):
+        if instance.get("InstanceId"):
+            return instance
+    raise AmbiguousOutcome("RunInstances was answered without an instance")
 
 
 def _tag_specifications(spec: ServerSpec) -> list[TagSpecificationTypeDef]:

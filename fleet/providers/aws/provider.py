@@ -30,11 +30,13 @@ from fleet.providers.base import (
     ABSENT,
     TAG_ATTEMPT,
     Absent,
+    AmbiguousOutcome,
     CapacityError,
     Conflict,
     Destruction,
     Finding,
     Handle,
+    Ingress,
     InvalidSpec,
     Location,
     MachineOffer,
@@ -116,22 +118,10 @@ class AwsProvider:
         existing = self._instance_of(spec.attempt_id, spec.location)
         if existing is not None:
             return self._found(existing, spec)
-        ec2 = self._ec2(spec.location)
-        image = images.look_up(self.clients, spec.location.region, self.image)
-        subnet = network.subnet_of(ec2, spec.location, self.subnets)
-        group_id = network.ensure_group(ec2, vpc_id=subnet.vpc_id, owner=spec.owner, rules=rules)
-        request = launch.request_of(spec, image=image, subnet=subnet, group_ids=[group_id])
         try:
-            instance = launch.run(self.clients.ec2_once(spec.location.region), request)
+            return self._make(spec, rules)
         except TokenUsedOtherwise:
-            # An earlier call for this attempt got through with other bytes: the newest image may have changed since.
-            existing = self._instance_of(spec.attempt_id, spec.location)
-            if existing is None:
-                raise
-            return self._found(existing, spec)
-        # No call from here on: one that failed would make it look as if there was no machine.
-        volumes = servers.root_volume_of(instance, spec.location, gigabytes=image.root_gb(spec.root_volume_gb))
-        return servers.view_of(instance, spec.location, volumes)
+            return self._made_before(spec)
 
     def configure(self, handle: Handle, user_data: str) -> None:
         """Compares only: AWS has started the machine with what `ensure_server` gave it."""
@@ -140,8 +130,8 @@ class AwsProvider:
             answer = self._ec2(handle.location).describe_instance_attribute(
                 InstanceId=handle.server_id, Attribute="userData"
             )
-            present = base64.b64decode(answer.get("UserData", {}).get("Value", "")).decode()
-        if present != user_data:
+            present = base64.b64decode(answer.get("UserData", {}).get("Value", ""))
+        if present != user_data.encode():
             raise Conflict(f"{handle.server_id} was started with other user data")
 
     def start(self, handle: Handle) -> None:
@@ -162,6 +152,27 @@ class AwsProvider:
 
     def _ec2(self, location: Location) -> EC2Client:
         return self.clients.ec2(location.region)
+
+    def _make(self, spec: ServerSpec, rules: frozenset[Ingress]) -> ServerView:
+        ec2, region = self._ec2(spec.location), spec.location.region
+        image = images.look_up(self.clients, region, self.image)
+        subnet = network.subnet_of(ec2, spec.location, self.subnets)
+        group_id = network.ensure_group(ec2, vpc_id=subnet.vpc_id, owner=spec.owner, rules=rules)
+        request = launch.request_of(spec, image=image, subnet=subnet, group_ids=[group_id])
+        instance = launch.run(self.clients.ec2_once(region), request)
+        # No call from here on: one that failed would make it look as if there was no machine.
+        volumes = servers.root_volume_of(instance, spec.location, gigabytes=image.root_gb(spec.root_volume_gb))
+        return servers.view_of(instance, spec.location, volumes)
+
+    def _made_before(self, spec: ServerSpec) -> ServerView:
+        """An earlier call for the attempt got through with other bytes: the newest image may have changed since."""
+        try:
+            instance = self._instance_of(spec.attempt_id, spec.location)
+        except ProviderError as error:
+            raise AmbiguousOutcome(f"a server was made for {spec.attempt_id}; looking it up: {error}") from error
+        if instance is None:
+            raise AmbiguousOutcome(f"a server was made for {spec.attempt_id}, and is not in the listings")
+        return self._found(instance, spec)
 
     def _found(self, instance: InstanceTypeDef, spec: ServerSpec) -> ServerView:
         """The attempt's server, made by an earlier call."""
@@ -189,7 +200,9 @@ class AwsProvider:
 
     def _view(self, instance: InstanceTypeDef, location: Location) -> ServerView:
         attached = listing.volumes(self._ec2(location), {"attachment.instance-id": instance["InstanceId"]}).whole()
-        return servers.view_of(instance, location, [servers.volume_of(volume, location) for volume in attached])
+        ours = servers.volume_ids_of(instance)
+        volumes = [servers.volume_of(volume, location) for volume in attached if volume["VolumeId"] in ours]
+        return servers.view_of(instance, location, volumes)
 
 
 def _why_not_another(instance: InstanceTypeDef, attempt_id: str) -> ProviderError:

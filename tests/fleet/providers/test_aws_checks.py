@@ -10,7 +10,6 @@ import pytest
 from fleet.providers.base import Finding, Verdict
 from tests.clouds.aws.cloud import AwsCloud, a_new_cloud
 from tests.clouds.aws.faults import Mishap, Refusal, Trouble
-from tests.clouds.aws.wire import Call
 
 
 @pytest.fixture
@@ -23,12 +22,11 @@ def findings(cloud: AwsCloud, **options: Any) -> dict[str, Finding]:
     return {finding.subject: finding for finding in cloud.driver(**options).check(cloud.location)}
 
 
+_MUTATING = ("RunInstances", "CreateSecurityGroup", "TerminateInstances", "ImportKeyPair", "CreateTags")
+
+
 def is_call(operation: str) -> Any:
     return lambda call: call.operation == operation
-
-
-def is_dry_run(call: Call) -> bool:
-    return call.operation == "RunInstances" and call.parameters.get("DryRun") == "true"
 
 
 def test_a_good_account_has_everything(cloud: AwsCloud) -> None:
@@ -39,6 +37,8 @@ def test_a_good_account_has_everything(cloud: AwsCloud) -> None:
         "image",
         "network",
         "permission to create servers",
+        "permission to make a security group",
+        "permission to destroy servers",
         "quota of on-demand G and VT types",
         "quota of on-demand P types",
         "quota of spot G and VT types",
@@ -50,9 +50,11 @@ def test_a_good_account_has_everything(cloud: AwsCloud) -> None:
 def test_it_rents_nothing(cloud: AwsCloud) -> None:
     findings(cloud)
 
-    assert all(is_dry_run(call) for call in cloud.aws.calls_to("RunInstances"))
     assert cloud.billed() == 0
     assert cloud.servers() == 0
+    changing = [call for name in _MUTATING for call in cloud.aws.calls_to(name)]
+    assert len(changing) == 3
+    assert {call.parameters.get("DryRun") for call in changing} == {"true"}
 
 
 def test_with_wrong_credentials_nothing_else_is_asked(cloud: AwsCloud) -> None:
@@ -86,6 +88,15 @@ def test_a_quota_of_zero_is_missing_and_says_what_to_do(cloud: AwsCloud) -> None
         ("RunInstances", Refusal(403, "UnauthorizedOperation"), "permission to create servers", Verdict.MISSING),
         ("RunInstances", Refusal(400, "Unsupported"), "permission to create servers", Verdict.UNCLEAR),
         ("RunInstances", Refusal(503, "RequestLimitExceeded"), "permission to create servers", Verdict.UNCLEAR),
+        ("CreateSecurityGroup", Refusal(403, "AccessDenied"), "permission to make a security group", Verdict.MISSING),
+        ("TerminateInstances", Refusal(403, "AccessDenied"), "permission to destroy servers", Verdict.MISSING),
+        ("TerminateInstances", Refusal(500, "InternalError"), "permission to destroy servers", Verdict.UNCLEAR),
+        (
+            "TerminateInstances",
+            Refusal(400, "InvalidInstanceID.NotFound"),
+            "permission to destroy servers",
+            Verdict.WORKS,
+        ),
         ("GetParameter", Refusal(400, "AccessDeniedException"), "image", Verdict.MISSING),
         ("DescribeSubnets", Refusal(403, "UnauthorizedOperation"), "network", Verdict.MISSING),
         (

@@ -91,6 +91,7 @@ def test_a_volume_that_somebody_attached_stays(cloud: AwsCloud) -> None:
     destroy(cloud, seen.handle)
 
     assert seen.handle.volume_ids == view.handle.volume_ids
+    assert theirs not in {thing.id for thing in seen.attachments}
     assert theirs in volumes(cloud)
 
 

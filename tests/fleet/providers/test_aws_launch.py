@@ -126,6 +126,17 @@ def test_a_token_that_was_used_with_other_bytes_leads_to_the_server_that_it_made
     assert cloud.servers() == 1
 
 
+def test_a_token_that_was_used_is_unclear_even_where_its_server_cannot_be_looked_up(cloud: AwsCloud) -> None:
+    cloud.befall_next_create(Refusal(400, "IdempotentParameterMismatch"))
+    cloud.aws.faults.await_call(
+        Refusal(403, "UnauthorizedOperation"),
+        which=lambda call: call.operation == "DescribeInstances" and bool(requests(cloud)),  # after the create
+    )
+
+    with pytest.raises(AmbiguousOutcome, match="looking it up"):
+        cloud.driver().ensure_server(a_spec(cloud))
+
+
 def test_an_attempt_has_no_second_server_even_when_aws_has_forgotten_the_first(cloud: AwsCloud) -> None:
     spec = a_spec(cloud)
     handle = cloud.driver().ensure_server(spec).handle
