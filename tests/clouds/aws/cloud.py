@@ -140,3 +140,4 @@ def a_new_cloud() -> Iterator[AwsCloud]:
     aws = stand_in()
     aws.reset()
     yield AwsCloud(aws)
+    assert aws.crashes == []

@@ -15,6 +15,7 @@ class Mishap(enum.Enum):
 
     EMPTY_429 = enum.auto()
     HTML_502 = enum.auto()
+    HTML_404 = enum.auto()  # of a proxy that knows no such place
     HTML_200 = enum.auto()  # a log-in page of somebody's network
     EMPTY_PAGE = enum.auto()  # a document without anything in it
     HANG = enum.auto()

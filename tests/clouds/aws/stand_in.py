@@ -22,6 +22,7 @@ from tests.clouds.aws.faults import Faults, Mishap, Refusal, Trouble
 from tests.clouds.aws.machines import Machines
 from tests.clouds.aws.wire import Call
 
+_STATUS_OF_A_PAGE = {Mishap.HTML_200: 200, Mishap.HTML_404: 404, Mishap.HTML_502: 502}
 _LONGER_THAN_ANY_TIME_OUT = 20  # seconds
 
 
@@ -49,6 +50,7 @@ class StandIn:
             self.catalogue.reset()
             self.bill.reset()
             self.calls: list[Call] = []
+            self.crashes: list[str] = []  # of its own, which a driver would take for a cloud's
             self.listings_end_half_way = False
             self.sold_out: set[tuple[str, str]] = set()  # type, zone
             self._made: dict[tuple[str, str, str], tuple[dict[str, Any], str, Response]] = {}
@@ -63,21 +65,31 @@ class StandIn:
     # --- a call -----------------------------------------------------------------------------------------------------
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        call = wire.read(environ)
-        self.calls.append(call)
-        trouble = self.faults.meets(call)
-        if trouble is None or trouble is Mishap.ANSWER_LOST:
-            with self._lock:
-                self._settle()
-                response = self._respond(call, environ)
-                self.bill.observe(self.machines.now)
-        else:
-            response = _trouble(trouble, call)
+        try:
+            call = wire.read(environ)
+            self.calls.append(call)
+            trouble = self.faults.meets(call)
+            answer = self._befall(trouble, call, environ) if trouble else self._carry_out(call, environ)
+            return answer(environ, start_response)
+        except Exception as error:
+            self.crashes.append(repr(error))
+            raise
+
+    def _befall(self, trouble: Trouble, call: Call, environ: dict[str, Any]) -> Any:
+        if trouble is Mishap.ANSWER_LOST:
+            self._carry_out(call, environ)
         if trouble is Mishap.HANG:
             select.select([environ["werkzeug.socket"]], [], [], _LONGER_THAN_ANY_TIME_OUT)
         if trouble in {Mishap.ANSWER_LOST, Mishap.REQUEST_LOST, Mishap.HANG}:
-            return wire.hang_up(environ, start_response)
-        return response(environ, start_response)
+            return wire.hang_up
+        return _instead_of_an_answer(trouble, call)
+
+    def _carry_out(self, call: Call, environ: dict[str, Any]) -> Response:
+        with self._lock:
+            self._settle()
+            response = self._respond(call, environ)
+            self.bill.observe(self.machines.now)
+            return response
 
     def _settle(self, wait: timedelta = timedelta(0)) -> None:
         for moment in self.machines.changes_until(self.machines.now + wait):
@@ -94,7 +106,10 @@ class StandIn:
         return self._ask_moto(environ)
 
     def _ask_moto(self, environ: dict[str, Any]) -> Response:
-        return Response.from_app(self._moto, environ, buffered=True)
+        response = Response.from_app(self._moto, environ, buffered=True)
+        if response.status_code >= 500:
+            self.crashes.append(response.get_data(as_text=True))
+        return response
 
     def _half_a_listing(self, call: Call, environ: dict[str, Any]) -> Response:
         if "NextToken" in call.parameters:
@@ -134,7 +149,7 @@ class _QuietHandler(MotoRequestHandler):
         """Not a line a call."""
 
 
-def _trouble(trouble: Trouble, call: Call) -> Response:
+def _instead_of_an_answer(trouble: Trouble, call: Call) -> Response:
     match trouble:
         case Refusal(status, code, message):
             return wire.error(call, status, code, message)
@@ -144,7 +159,7 @@ def _trouble(trouble: Trouble, call: Call) -> Response:
             return Response("", 429)
         case _:
             page = "<!DOCTYPE html><html><head><title>Sorry</title></head><body>Nothing here<hr></body></html>"
-            return Response(page, 200 if trouble is Mishap.HTML_200 else 502, content_type="text/html")
+            return Response(page, _STATUS_OF_A_PAGE[trouble], content_type="text/html")
 
 
 @cache

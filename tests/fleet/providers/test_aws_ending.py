@@ -62,6 +62,15 @@ def test_a_machine_that_looks_do_not_show_yet_is_terminated_all_the_same(cloud: 
     assert cloud.billed() == 0
 
 
+def test_a_machine_that_only_the_delete_does_not_know_is_not_gone(cloud: AwsCloud) -> None:
+    handle = started(cloud, cloud.driver().ensure_server(a_spec(cloud))).handle
+    cloud.aws.faults.await_call(
+        Refusal(400, "InvalidInstanceID.NotFound"), which=lambda call: call.operation == "TerminateInstances"
+    )
+
+    assert handle.server_id in cloud.driver().destroy_step(handle).remaining
+
+
 def test_what_hangs_on_a_machine_remains_until_the_machine_is_gone(cloud: AwsCloud) -> None:
     view = started(cloud, cloud.driver().ensure_server(a_spec(cloud)))
     bare = Handle(server_id=view.handle.server_id, location=view.handle.location)  # as after a create that named none
@@ -167,9 +176,9 @@ def test_a_machine_that_is_shutting_down_is_not_asked_to_again(cloud: AwsCloud) 
     cloud.hold_deletes()
     handle = started(cloud, cloud.driver().ensure_server(a_spec(cloud))).handle
 
-    for _ in range(5):
-        cloud.driver().destroy_step(handle)
+    steps = [cloud.driver().destroy_step(handle) for _ in range(5)]
 
+    assert all(handle.server_id in step.remaining for step in steps)
     assert len(cloud.aws.calls_to("TerminateInstances")) == 1
 
 

@@ -82,6 +82,7 @@ def test_an_answer_to_a_create_is_decided_by_its_code(
         (Mishap.EMPTY_429, Throttled),
         (Mishap.HTML_502, Unavailable),
         (Mishap.HTML_200, Unavailable),
+        (Mishap.HTML_404, Unavailable),
         (Mishap.REQUEST_LOST, Unavailable),
         (Mishap.ANSWER_LOST, Unavailable),
     ],

@@ -150,7 +150,9 @@ def test_an_attempt_has_no_second_server_even_when_aws_has_forgotten_the_first(c
     assert cloud.billed() == 0
 
 
-@pytest.mark.parametrize("mishap", [Mishap.ANSWER_LOST, Mishap.REQUEST_LOST, Mishap.HTML_502, Mishap.HTML_200])
+@pytest.mark.parametrize(
+    "mishap", [Mishap.ANSWER_LOST, Mishap.REQUEST_LOST, Mishap.HTML_502, Mishap.HTML_404, Mishap.HTML_200]
+)
 def test_the_sdk_does_not_repeat_a_create_by_itself(cloud: AwsCloud, mishap: Mishap) -> None:
     cloud.befall_next_create(mishap)
 
