@@ -19,7 +19,7 @@ from catalog.fit import InvalidRequest, ModelNeed
 from catalog.models import LlmModel, SshKey
 from catalog.placement import Limits, Plan, RankedOffer
 from fleet import accounts, placing, tasks, worker_keys
-from fleet.models import Attempt, Deployment, DeploymentRequest, Instance, ProviderAccount, Rental, Transition
+from fleet.models import Attempt, Deployment, DeploymentRequest, Instance, Leak, ProviderAccount, Rental, Transition
 from fleet.orders import (
     CommandRefused,
     DeploymentOrder,
@@ -33,6 +33,7 @@ __all__ = [
     "CommandRefused",
     "DeploymentOrder",
     "IdempotencyConflict",
+    "approve_leaks",
     "plan_deployment",
     "remove_account",
     "request_catalog_sync",
@@ -171,6 +172,18 @@ def request_catalog_sync(providers: Collection[str] = (), *, actor: Actor, now: 
         sync.request(names, actor=actor.name, now=now)
         transaction.on_commit(lambda: tasks.publish(tasks.SYNC_CATALOG, [(name,) for name in names]), robust=True)
     return names
+
+
+def approve_leaks(leak_ids: Sequence[uuid.UUID], *, actor: Actor, now: datetime) -> int:
+    """Let go what the brake holds: each of these may be destroyed, however many they are.
+
+    It still is only if nobody claims it by then. Returns for how many the approval is news.
+    """
+    with transaction.atomic():
+        leaking = Leak.objects.filter(pk__in=leak_ids, ended_at=None, approved_by="")
+        approved = leaking.update(approved_by=actor.name, next_attempt_at=now)
+        transaction.on_commit(lambda: tasks.wake(tasks.COLLECT, leak_ids), robust=True)
+    return approved
 
 
 # --- steps of the above -------------------------------------------------------------------------------------------

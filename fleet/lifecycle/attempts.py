@@ -6,7 +6,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from fleet.lifecycle import ledger
+from fleet.lifecycle import ledger, places
 from fleet.lifecycle.world import World
 from fleet.models import Attempt, Instance, Outcome
 from fleet.models.attempt import MAY_BILL
@@ -23,7 +23,7 @@ def live_attempt(instance: Instance) -> Attempt | None:
 
 
 def location_of(attempt: Attempt) -> Location:
-    return Location(region=attempt.zone.region.name, zone=attempt.zone.name)
+    return places.location_of(attempt.zone)
 
 
 def provider_of(attempt: Attempt, world: World) -> Provider:

@@ -20,15 +20,13 @@ from __future__ import annotations
 import uuid
 
 from django.conf import settings
-from django.db.models import Count, Min, Q, QuerySet
+from django.db.models import Count, Min, Q
 
 from fleet.models import Leak
 from fleet.models.rental import Kind
 
-
-def waiting() -> QuerySet[Leak]:
-    """Leaks whose destruction has not begun, and that the brake may hold."""
-    return Leak.objects.filter(ended_at=None, steps=0, approved_by="")
+# Leaks whose destruction has not begun, and that the brake may hold.
+WAITING = Q(ended_at=None, steps=0, approved_by="")
 
 
 def holds(leak: Leak) -> str:
@@ -41,7 +39,7 @@ def holds(leak: Leak) -> str:
 def on(*, account_id: uuid.UUID | None, zone_id: uuid.UUID) -> str:
     """In words, why nothing new is destroyed in that place; empty if the brake is off."""
     here = Q(rental__account=account_id, rental__zone=zone_id)
-    if not waiting().filter(here).exists():
+    if not Leak.objects.filter(WAITING, here).exists():
         return ""
     for where, place, limit in (
         ("here", here, settings.RECONCILE_MAX_DESTROYS),
@@ -55,7 +53,7 @@ def on(*, account_id: uuid.UUID | None, zone_id: uuid.UUID) -> str:
 
 def _counted(place: Q) -> int:
     machines = Q(rental__kind=Kind.SERVER)
-    here = waiting().filter(machines, place).aggregate(count=Count("pk"), first=Min("found_at"))
+    here = Leak.objects.filter(WAITING, machines, place).aggregate(count=Count("pk"), first=Min("found_at"))
     if not here["count"]:
         return 0
     approved = Leak.objects.filter(machines, place, found_at__gte=here["first"]).exclude(approved_by="").count()

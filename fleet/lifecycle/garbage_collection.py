@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from django.db import DatabaseError
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 Step = Callable[[uuid.UUID, World], None]
 
 
-def sweep_each(sweep_ids: Iterator[uuid.UUID], world: World) -> Iterator[None]:
+def sweep_each(sweep_ids: Iterable[uuid.UUID], world: World) -> Iterator[None]:
     """Look at places, due or not. Yields between two, where one may stop."""
     return _each(sweep, sweep_ids, world)
 
@@ -36,11 +36,11 @@ def sweep_each(sweep_ids: Iterator[uuid.UUID], world: World) -> Iterator[None]:
 def take_due_steps(world: World) -> Iterator[None]:
     """The steps of instances and leaks that are due. Yields between two, where one may stop."""
     instances = due.instances(world.now())
-    yield from _each(advance, iter((*instances.being_destroyed, *instances.rising)), world)
-    yield from _each(leaks.collect, iter(due.leaks(world.now())), world)
+    yield from _each(advance, (*instances.being_destroyed, *instances.rising), world)
+    yield from _each(leaks.collect, due.leaks(world.now()), world)
 
 
-def _each(step: Step, ids: Iterator[uuid.UUID], world: World) -> Iterator[None]:
+def _each(step: Step, ids: Iterable[uuid.UUID], world: World) -> Iterator[None]:
     for pk in ids:
         try:
             step(pk, world)

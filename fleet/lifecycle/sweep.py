@@ -44,6 +44,11 @@ class Look:
     unowned: Sequence[Unowned]
     roll: Roll
 
+    @property
+    def trouble(self) -> str:
+        """Why nobody is believed missing; empty if the listing is as good as any."""
+        return self.roll.doubt if self.owned.complete else "the listing ended half-way: it proves nothing missing"
+
 
 def sweep_if_due(sweep_id: uuid.UUID, world: World) -> None:
     """As `sweep`, but not if the place was swept a moment ago: a message may be doubled."""
@@ -116,10 +121,9 @@ def _machines(place: Sweep) -> Iterable[Machine]:
 def _write_down(place: Sweep, seen: Look, world: World) -> None:
     now = world.now()
     whole = {"complete_at": seen.at, "servers": len(seen.owned.servers)} if seen.owned.complete else {}
-    error = seen.roll.doubt if seen.owned.complete else "the listing ended half-way: it proves nothing missing"
     with transaction.atomic():
         # First, for it is the fence: another worker may have swept meanwhile, and this listing be hours old.
-        place.write(swept_at=seen.at, last_error=error, **whole)
+        place.write(swept_at=seen.at, last_error=seen.trouble, **whole)
         findings.record(place, seen.unowned, listed_at=seen.at, lag=seen.lag, now=now)
         _count(seen.roll, now)
         place.release(due=_next(seen.at))

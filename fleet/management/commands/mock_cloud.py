@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,6 +14,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from fleet.management.tables import table
 from fleet.providers.base import TAG_INSTANCE, ProviderError
 from fleet.providers.mock import machine, power
 from fleet.providers.mock.bill import bill
@@ -108,7 +109,7 @@ class Command(BaseCommand):
         elif not rows:
             self.stdout.write(empty)
         else:
-            for line in _table([list(rows[0]), *([_plain(value) for value in row.values()] for row in rows)]):
+            for line in table([list(rows[0]), *([_plain(value) for value in row.values()] for row in rows)]):
                 self.stdout.write(line)
 
     # --- making trouble -------------------------------------------------------------------------------------------
@@ -154,12 +155,6 @@ def _state(server: Server) -> str:
     if not machine.is_on(server):
         return "suspended" if server.suspended else "stopped"
     return "frozen" if machine.is_frozen(server) else "on"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Iterable[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _plain(value: object) -> str:
