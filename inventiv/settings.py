@@ -193,6 +193,7 @@ SPECTACULAR_SETTINGS = {
         "AttemptOutcome": "fleet.models.attempt.Outcome",
         "KeyScope": "routing.models.api_key.Scope",
         "UserRole": "inventiv.accounts.roles.Role",
+        "ResourceKind": "fleet.models.rental.Kind",
         "Stock": "catalog.models.instance_type.Stock",
         "Precision": "catalog.models.llm_model.Precision",
     },

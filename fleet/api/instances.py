@@ -42,7 +42,8 @@ class InstanceViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
         if self.action != "retrieve":
             return rows
         return rows.prefetch_related(
-            "transitions", "attempts__instance_type", "attempts__zone", "attempts__account", "heartbeat_refusals"
+            "transitions", "attempts__instance_type", "attempts__zone", "attempts__account", "attempts__rentals",
+            "heartbeat_refusals",
         )
 
     @extend_schema(

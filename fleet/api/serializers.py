@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from catalog.placement import Plan
+from fleet import costs
+from fleet.api.amounts import AMOUNTS, amounts
 from fleet.api.links import link
 from fleet.api.plans import PlanSerializer, shown
 from fleet.models import Attempt, Deployment, DeploymentRequest, HeartbeatRefusal, Instance, Transition
@@ -118,6 +121,9 @@ class InstanceSerializer(serializers.ModelSerializer[Instance]):
 class InstanceDetailSerializer(InstanceSerializer):
     transitions = TransitionSerializer(many=True, help_text="Every move, the first one first")
     attempts = AttemptSerializer(many=True, help_text="Every try at a machine, the first one first")
+    cost_so_far = serializers.SerializerMethodField(
+        help_text="By currency: all that its attempts have rented, volumes and addresses too"
+    )
 
     heartbeat_refusals = HeartbeatRefusalSerializer(
         many=True,
@@ -125,7 +131,11 @@ class InstanceDetailSerializer(InstanceSerializer):
     )
 
     class Meta(InstanceSerializer.Meta):
-        fields = [*InstanceSerializer.Meta.fields, "transitions", "attempts", "heartbeat_refusals"]
+        fields = [*InstanceSerializer.Meta.fields, "cost_so_far", "transitions", "attempts", "heartbeat_refusals"]
+
+    @extend_schema_field(AMOUNTS)
+    def get_cost_so_far(self, instance: Instance) -> dict[str, str]:
+        return amounts(costs.of_instance(instance, now=timezone.now()))
 
 
 class DeploymentSerializer(serializers.ModelSerializer[Deployment]):

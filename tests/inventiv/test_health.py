@@ -8,13 +8,25 @@ from django.db import OperationalError, connection
 from django.test import Client
 from django.utils import timezone
 
-from fleet.models import ClockTick
+from catalog.models import Provider, Region, Zone
+from fleet.models import ClockTick, Sweep
 
 pytestmark = pytest.mark.django_db
 
 
 def tick(name: str, *, ago: float) -> None:
     ClockTick.objects.create(name=name, period_seconds=2, ticked_at=timezone.now() - timedelta(seconds=ago))
+
+
+def sweep(*, ago: float | None) -> None:
+    region = Region.objects.create(provider=Provider.objects.create(name="mock"), name="eu")
+    now = timezone.now()
+    Sweep.objects.create(
+        zone=Zone.objects.create(region=region, name="eu-1"),
+        swept_at=None if ago is None else now - timedelta(seconds=ago),
+        last_error="unavailable: no route",
+        next_attempt_at=now,
+    )
 
 
 def test_it_is_alive_without_a_database(client: Client) -> None:
@@ -41,6 +53,23 @@ def test_three_missed_ticks_are_told(client: Client, ago: float) -> None:
         "CLOCK:WAKE": True,
         "CLOCK:INDEX": False,
     }
+
+
+@pytest.mark.parametrize(("ago", "status"), [(120, "ok"), (200, "degraded")])
+def test_a_place_that_nobody_has_swept_for_three_periods_is_told(client: Client, ago: float, status: str) -> None:
+    tick("CLOCK:WAKE", ago=1)
+    sweep(ago=ago)
+    response = client.get("/readyz").json()
+    assert response["status"] == status
+    assert response["sweeps"]["healthy"] is (status == "ok")
+
+
+def test_a_place_that_was_never_swept_counts_from_when_it_became_known(client: Client) -> None:
+    tick("CLOCK:WAKE", ago=1)
+    sweep(ago=None)
+    assert client.get("/readyz").json()["status"] == "ok"
+    Sweep.objects.update(known_since=timezone.now() - timedelta(hours=1))
+    assert client.get("/readyz").json()["status"] == "degraded"
 
 
 def test_an_orchestrator_that_never_ran_is_told(client: Client) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from catalog.models import CatalogSync, InstanceAvailability, InstanceType, LlmModel, Provider, Region, SshKey, Zone
-from fleet.models import ProviderAccount
+from fleet.models import Instance, Leak, ProviderAccount, Rental, Sweep
 from inventiv.accounts.roles import Role
 from routing.models import ApiKey
 from tests.inventiv.api_stage import MakeInstances, user
@@ -22,17 +23,21 @@ LISTS = [
     "/deployments",
     "/instance-types",
     "/instances",
+    "/leaks",
     "/models",
     "/provider-accounts",
     "/providers",
     "/regions",
+    "/rentals",
     "/ssh-keys",
+    "/sweeps",
     "/zones",
 ]
 
 
 def add_rows(count: int, make_instances: MakeInstances) -> None:
-    make_instances(count)
+    for instance in make_instances(count):
+        add_money(instance)
     for _ in range(count):
         number = Provider.objects.count()
         provider = Provider.objects.create(name=f"p{number}")
@@ -44,6 +49,25 @@ def add_rows(count: int, make_instances: MakeInstances) -> None:
         SshKey.objects.create(provider=provider, name="k", public_key="ssh-ed25519 AAAA k")
         LlmModel.objects.create(name="m", model_id=f"m/{number}", required_vram_gb=1, context_length=1024, parameters=1)
         ApiKey.issue(owner_id=user(Role.VIEWER, f"{number}@example.com").pk, name="k", scopes=["read"])
+
+
+def add_money(instance: Instance) -> None:
+    """What it rents, of which something leaks, in an account of its own that is swept."""
+    now = timezone.now()
+    account = ProviderAccount.objects.create(provider=instance.provider, name=str(instance.pk), credentials="sealed")
+    rental = Rental.objects.create(
+        provider=instance.provider,
+        account=account,
+        zone=instance.zone,
+        kind="server",
+        resource_id=str(instance.pk),
+        attempt=instance.attempts.get(),
+        price_per_hour=1,
+        currency="EUR",
+        since=now,
+    )
+    Leak.objects.create(rental=rental, reason="test", found_at=now, next_attempt_at=now)
+    Sweep.objects.create(account=account, zone=instance.zone, next_attempt_at=now)
 
 
 def look(client: APIClient, path: str) -> tuple[int, int]:
