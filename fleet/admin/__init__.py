@@ -5,6 +5,7 @@ from fleet.admin.catalog_syncs import CatalogSyncAdmin
 from fleet.admin.deployments import DeploymentAdmin, DeploymentRequestAdmin
 from fleet.admin.history import AttemptAdmin, ClockTickAdmin, TransitionAdmin
 from fleet.admin.instances import InstanceAdmin
+from fleet.admin.money import LeakAdmin, RentalAdmin, SweepAdmin
 
 __all__ = [
     "AttemptAdmin",
@@ -13,6 +14,9 @@ __all__ = [
     "DeploymentAdmin",
     "DeploymentRequestAdmin",
     "InstanceAdmin",
+    "LeakAdmin",
     "ProviderAccountAdmin",
+    "RentalAdmin",
+    "SweepAdmin",
     "TransitionAdmin",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal
@@ -20,6 +20,7 @@ from fleet.states import DEFINITIONS, Status
 __all__ = [
     "NOTHING",
     "age",
+    "amounts",
     "badge",
     "link",
     "moment",
@@ -87,6 +88,11 @@ def per_hour(prices: Iterable[tuple[Decimal, str]]) -> str:
     if not sums:
         return "nothing"
     return " and ".join(price(amount, currency) for currency, amount in sorted(sums.items())) + " per hour"
+
+
+def amounts(sums: Mapping[str, Decimal]) -> str:
+    """ "7.52 EUR, 1.20 USD" """
+    return ", ".join(price(amount, currency) for currency, amount in sums.items()) or NOTHING
 
 
 def age(instant: datetime | None, now: datetime) -> str:

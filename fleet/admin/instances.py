@@ -13,11 +13,12 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
+from fleet import costs
 from fleet.admin import columns
 from fleet.admin.history import AttemptInline, HeartbeatRefusalInline, TransitionInline
 from fleet.admin.read_only import ReadOnlyAdmin
 from fleet.admin.termination import TerminationActions
-from fleet.models import Deployment, Instance
+from fleet.models import Deployment, Instance, Rental
 from fleet.states import DEFINITIONS, FINAL, Status
 
 _REASON_LENGTH = 60  # characters of a reason that a list shows
@@ -68,7 +69,7 @@ class InstanceAdmin(TerminationActions, ReadOnlyAdmin):
                 "fields": (
                     ("provider_link", "zone_link", "type_link"),
                     "gpus",
-                    ("price", "created_at"),
+                    ("price", "cost", "created_at"),
                     ("provider_instance_id", "ip_address", "port"),
                 )
             },
@@ -133,6 +134,11 @@ class InstanceAdmin(TerminationActions, ReadOnlyAdmin):
     @admin.display(description="price per hour", ordering="price_per_hour")
     def price(self, instance: Instance) -> str:
         return columns.price(instance.price_per_hour, instance.currency)
+
+    @admin.display(description="cost so far")
+    def cost(self, instance: Instance) -> str:
+        rentals = Rental.objects.filter(attempt__instance=instance)
+        return columns.amounts(costs.total(rentals, now=timezone.now()))
 
     @admin.display(description="GPUs")
     def gpus(self, instance: Instance) -> str:

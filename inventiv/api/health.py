@@ -55,9 +55,8 @@ def _seen(tick: ClockTick, now: datetime) -> dict[str, Any]:
 
 def _sweeps(now: datetime) -> dict[str, Any]:
     """Whether every place is looked at in time. A provider that does not answer is not our ill health: that alarms."""
-    looked = Sweep.objects.annotate(at=Coalesce("swept_at", "known_since")).aggregate(
-        places=Count("pk"), oldest=Min("at")
-    )
+    places = Sweep.objects.annotate(at=Coalesce("swept_at", "known_since"))
+    seen = places.aggregate(count=Count("pk"), oldest=Min("at"))
     limit = now - _MISSED_TICKS * timedelta(seconds=settings.RECONCILE_EVERY)
-    oldest: datetime | None = looked["oldest"]
-    return {"places": looked["places"], "oldest_sweep": oldest, "healthy": oldest is None or oldest > limit}
+    oldest: datetime | None = seen["oldest"]
+    return {"places": seen["count"], "oldest_sweep": oldest, "healthy": oldest is None or oldest > limit}

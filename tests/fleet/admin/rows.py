@@ -12,7 +12,7 @@ from django.utils import timezone
 from catalog.models import InstanceAvailability, InstanceType, LlmModel, Provider, Region, Zone
 from fleet import commands
 from fleet.commands import Actor, DeploymentOrder
-from fleet.models import Attempt, ClockTick, Deployment, Instance
+from fleet.models import Attempt, ClockTick, Deployment, Instance, Leak, Rental, Sweep
 from fleet.states import Status
 from inventiv.accounts.models import User
 from inventiv.accounts.roles import Role
@@ -92,6 +92,32 @@ def instance_in(status: Status, **fields: Any) -> Instance:
 def tick(name: str, *, period: float, seconds_ago: float) -> ClockTick:
     at = timezone.now() - timedelta(seconds=seconds_ago)
     return ClockTick.objects.create(name=name, period_seconds=period, ticked_at=at)
+
+
+def leak(kind: str = "server", **fields: Any) -> Leak:
+    """A thing of the mock's that nobody claims, rented for two hours at 3 EUR."""
+    now = timezone.now()
+    zone = Zone.objects.get(name="eu-1")
+    rental = Rental.objects.create(
+        provider=zone.region.provider,
+        zone=zone,
+        kind=kind,
+        resource_id=f"{kind}-{Rental.objects.count() + 1}",
+        price_per_hour=Decimal(3),
+        currency="EUR",
+        since=now - timedelta(hours=2),
+        until=now if fields.get("ended_at") else None,
+    )
+    beginning = {"reason": "there is no such attempt", "found_at": now, "next_attempt_at": now, "lock_token": LEASE}
+    return Leak.objects.create(rental=rental, **{**beginning, **fields})
+
+
+def sweep(*, seconds_ago: float = 1, **fields: Any) -> Sweep:
+    at = timezone.now() - timedelta(seconds=seconds_ago)
+    zone = Zone.objects.get(name="eu-1")
+    return Sweep.objects.create(
+        zone=zone, known_since=at, swept_at=at, complete_at=at, next_attempt_at=at, lock_token=LEASE, **fields
+    )
 
 
 def _attempt(instance: Instance) -> Attempt:

@@ -13,7 +13,18 @@ from django.urls import reverse
 from pytest_django import Settings
 
 from catalog.models import CatalogSync, InstanceType, LlmModel, Provider, Region, SshKey, Zone
-from fleet.models import Attempt, ClockTick, Deployment, DeploymentRequest, Instance, ProviderAccount, Transition
+from fleet.models import (
+    Attempt,
+    ClockTick,
+    Deployment,
+    DeploymentRequest,
+    Instance,
+    Leak,
+    ProviderAccount,
+    Rental,
+    Sweep,
+    Transition,
+)
 from fleet.states import Status
 from inventiv.accounts.models import User
 from inventiv.accounts.roles import Role
@@ -60,6 +71,9 @@ RIGHTS: dict[type[Model], Rights] = {
     Transition: READ_ONLY,
     ClockTick: READ_ONLY,
     ProviderAccount: Rights(view=ADMIN, add=ADMIN, delete=ADMIN),
+    Leak: READ_ONLY,
+    Rental: READ_ONLY,
+    Sweep: READ_ONLY,
     ApiKey: Rights(view=ALL, add=OPERATE, delete=NOBODY),
 }
 
@@ -75,6 +89,8 @@ def fleet(settings: Settings) -> None:
     CatalogSync.objects.create(provider=Provider.objects.get(name="mock"))
     rows.instance_in(Status.READY)
     rows.tick("CLOCK:WAKE", period=2, seconds_ago=1)
+    rows.leak()
+    rows.sweep()
     rows.user(Role.VIEWER, "another")
     account_rows.account(provider="scaleway")
 

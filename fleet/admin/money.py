@@ -1,0 +1,232 @@
+"""Money: what leaks now, the ledger of all that was ever billed, and when each place was last looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+
+from fleet import commands, costs
+from fleet.admin import columns
+from fleet.admin.actor import actor_of
+from fleet.admin.read_only import ReadOnlyAdmin
+from fleet.models import Leak, Rental, Sweep
+
+_MISSED_SWEEPS = 3  # so many make a place stand out
+_REASON_LENGTH = 60  # characters of a reason that a list shows
+
+
+class _OpenOrEnded(admin.SimpleListFilter):
+    """What costs money now, unless something else is asked for."""
+
+    field = ""
+    now, over = "", ""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
+        return [("over", self.over), ("all", "All")]
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        for value, words in ((None, self.now), ("over", self.over), ("all", "All")):
+            yield {
+                "selected": self.value() == value,
+                "query_string": changelist.get_query_string({self.parameter_name: value} if value else {}, []),
+                "display": words,
+            }
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() == "all":
+            return queryset
+        return queryset.filter(**{f"{self.field}__isnull": self.value() != "over"})
+
+
+class LeakingFilter(_OpenOrEnded):
+    title = "state"
+    parameter_name = "state"
+    field = "ended_at"
+    now, over = "Leaking now", "Over"
+
+
+class BillingFilter(_OpenOrEnded):
+    title = "billing"
+    parameter_name = "billing"
+    field = "until"
+    now, over = "Billing now", "Gone"
+
+
+class RentalColumns:
+    """What a rented thing's row shows, in the ledger and where it leaks."""
+
+    @admin.display(description="resource", ordering="resource_id")
+    def resource(self, row: Any) -> str:
+        return str(_rental(row))
+
+    @admin.display(description="where")
+    def place(self, row: Any) -> str:
+        rental = _rental(row)
+        where = f"{rental.provider} {rental.zone}"
+        return f"{where} ({rental.account})" if rental.account else where
+
+    @admin.display(description="price per hour")
+    def price(self, row: Any) -> str:
+        rental = _rental(row)
+        if rental.price_per_hour is None:
+            return columns.NOTHING
+        return columns.price(rental.price_per_hour, rental.currency)
+
+    @admin.display(description="cost so far")
+    def cost(self, row: Any) -> str:
+        return columns.amounts(costs.total([_rental(row)], now=timezone.now()))
+
+    @admin.display(description="since")
+    def since(self, row: Any) -> SafeString | str:
+        return columns.moment(_rental(row).since, timezone.now())
+
+    @admin.display(description="attempt")
+    def attempt_link(self, row: Any) -> SafeString | str:
+        attempt = _rental(row).attempt
+        if attempt is None:
+            return columns.NOTHING
+        return columns.link(attempt, f"{columns.short(attempt.instance)} #{attempt.ordinal}")
+
+
+@admin.register(Leak)
+class LeakAdmin(RentalColumns, ReadOnlyAdmin):
+    list_display = (
+        "state",
+        "resource",
+        "place",
+        "since",
+        "price",
+        "cost",
+        "short_reason",
+        "done",
+        "error",
+        "approved_by",
+    )
+    list_filter = (
+        LeakingFilter,
+        "rental__kind",
+        ("rental__provider", admin.RelatedOnlyFieldListFilter),
+        ("rental__zone", admin.RelatedOnlyFieldListFilter),
+    )
+    list_select_related = ("rental__provider", "rental__zone", "rental__account", "rental__attempt__instance")
+    search_fields = ("rental__resource_id", "tag", "reason")
+    search_help_text = "Id at the provider, the attempt that the tag names, reason"
+    ordering = ("-found_at",)
+    actions = ("destroy_anyway",)
+    command_permission = "fleet.terminate_instance"
+    fieldsets = (
+        (None, {"fields": ("id", "state", "resource", "place", ("since", "price", "cost"))}),
+        ("Whose", {"fields": ("reason", "tag", "server_id", "attempt_link")}),
+        ("Destruction", {"fields": ("found_at", "done", ("steps", "last_error"), "approved_by", "ended_at")}),
+        ("Orchestrator", {"fields": (("next_attempt_at", "lock_expires_at"), ("volume_ids", "ip_ids"))}),
+    )
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        over = LeakingFilter.parameter_name in request.GET
+        title = "Money that leaked" if over else "Money leaking now"
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})
+
+    @admin.action(description="Destroy these anyway", permissions=["command"])
+    def destroy_anyway(self, request: HttpRequest, queryset: QuerySet[Leak]) -> None:
+        """Let go what the brake holds. What somebody claims by then is left alone all the same."""
+        chosen = list(queryset)
+        count = commands.approve_leaks([leak.pk for leak in chosen], actor=actor_of(request), now=timezone.now())
+        for leak in chosen:
+            self.log_change(request, leak, "Destroy anyway.")
+        if not count:
+            self.message_user(request, "Nothing to approve: over, or approved already.", messages.WARNING)
+            return
+        what = "1 leak is" if count == 1 else f"{count} leaks are"
+        self.message_user(request, f"{what} approved, and being destroyed unless somebody claims it.", messages.SUCCESS)
+
+    @admin.display(description="state", ordering="ended_at")
+    def state(self, leak: Leak) -> SafeString:
+        if leak.ended_at is not None:
+            return columns.badge("over", "quiet", title=leak.done)
+        return columns.badge("being destroyed", "warn") if leak.steps else columns.badge("leaking", "bad")
+
+    @admin.display(description="reason", ordering="reason")
+    def short_reason(self, leak: Leak) -> SafeString:
+        return _shortened(leak.reason)
+
+    @admin.display(description="error", ordering="last_error")
+    def error(self, leak: Leak) -> SafeString:
+        return _shortened(leak.last_error)
+
+
+@admin.register(Rental)
+class RentalAdmin(RentalColumns, ReadOnlyAdmin):
+    list_display = ("resource", "place", "attempt_link", "since", "until", "price", "cost")
+    list_filter = (
+        BillingFilter,
+        "kind",
+        ("provider", admin.RelatedOnlyFieldListFilter),
+        ("zone", admin.RelatedOnlyFieldListFilter),
+    )
+    list_select_related = ("provider", "zone", "account", "attempt__instance")
+    search_fields = ("resource_id", "attempt__instance__id__istartswith")
+    search_help_text = "Id at the provider, start of the instance's id"
+    ordering = ("-since",)
+    date_hierarchy = "since"
+    fields = ("id", "resource", "place", "attempt_link", "since", "until", "price", "cost")
+
+
+@admin.register(Sweep)
+class SweepAdmin(ReadOnlyAdmin):
+    list_display = ("zone", "provider_name", "account", "servers", "swept", "complete", "error")
+    list_filter = (("zone__region__provider", admin.RelatedOnlyFieldListFilter),)
+    list_select_related = ("zone__region__provider", "account")
+    ordering = ("zone__name",)
+    fields = (
+        "zone",
+        "provider_name",
+        "account",
+        "known_since",
+        "servers",
+        "swept_at",
+        "complete_at",
+        "last_error",
+        "next_attempt_at",
+    )
+
+    @admin.display(description="provider", ordering="zone__region__provider__name")
+    def provider_name(self, sweep: Sweep) -> str:
+        return sweep.zone.region.provider.name
+
+    @admin.display(description="last listing", ordering="swept_at")
+    def swept(self, sweep: Sweep) -> SafeString | str:
+        return _in_time(sweep, sweep.swept_at)
+
+    @admin.display(description="last whole listing", ordering="complete_at")
+    def complete(self, sweep: Sweep) -> SafeString | str:
+        return _in_time(sweep, sweep.complete_at)
+
+    @admin.display(description="error", ordering="last_error")
+    def error(self, sweep: Sweep) -> SafeString:
+        return _shortened(sweep.last_error)
+
+
+def _rental(row: Leak | Rental) -> Rental:
+    return row.rental if isinstance(row, Leak) else row
+
+
+def _in_time(sweep: Sweep, at: datetime | None) -> SafeString | str:
+    now = timezone.now()
+    late = now - (at or sweep.known_since) > _MISSED_SWEEPS * timedelta(seconds=settings.RECONCILE_EVERY)
+    if at is None:
+        return columns.badge("never", "bad" if late else "busy")
+    return columns.moment(at, now, "bad" if late else "good")
+
+
+def _shortened(text: str) -> SafeString:
+    return format_html('<span title="{}">{}</span>', text, Truncator(text).chars(_REASON_LENGTH))

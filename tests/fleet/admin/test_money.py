@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import pytest
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
+
+from fleet.models import Attempt, Leak, Rental
+from fleet.states import Status
+from tests.fleet.admin import rows
+from tests.fleet.admin.test_lists import page
+
+pytestmark = pytest.mark.django_db
+
+LEAKS = reverse("admin:fleet_leak_changelist")
+
+
+def test_money_leaking_now_says_what_where_why_and_how_much(viewer: Client) -> None:
+    rows.leak(done="step 2: still there", last_error="throttled: 429")
+
+    text = page(viewer, LEAKS)
+
+    for part in (
+        "Money leaking now",
+        "server server-1",
+        "mock eu-1",
+        "3.00 EUR",
+        "6.00",
+        "there is no such attempt",
+        "step 2: still there",
+        "throttled: 429",
+    ):
+        assert part in text
+
+
+def test_what_is_over_is_shown_when_it_is_asked_for(viewer: Client) -> None:
+    rows.leak()
+    rows.leak("volume", ended_at=timezone.now(), done="gone, by the provider's word")
+
+    assert "volume-2" not in page(viewer, LEAKS)
+    over = viewer.get(LEAKS, {"state": "over"}).content.decode()
+    assert "volume-2" in over
+    assert "server-1" not in over
+    everything = viewer.get(LEAKS, {"state": "all"}).content.decode()
+    assert "volume-2" in everything
+    assert "server-1" in everything
+
+
+def test_an_operator_lets_go_what_the_brake_holds(operator: Client) -> None:
+    held, other = rows.leak(), rows.leak()
+
+    response = operator.post(LEAKS, {"action": "destroy_anyway", ACTION_CHECKBOX_NAME: [str(held.pk)]}, follow=True)
+
+    held.refresh_from_db()
+    other.refresh_from_db()
+    assert held.approved_by == "operator@example.com"
+    assert other.approved_by == ""
+    assert "1 leak is approved" in response.content.decode()
+
+
+def test_a_viewer_cannot(viewer: Client) -> None:
+    held = rows.leak()
+
+    response = viewer.post(LEAKS, {"action": "destroy_anyway", ACTION_CHECKBOX_NAME: [str(held.pk)]})
+
+    assert response.status_code == 403
+    held.refresh_from_db()
+    assert held.approved_by == ""
+
+
+def test_approving_what_is_over_does_nothing(operator: Client) -> None:
+    over = rows.leak(ended_at=timezone.now())
+
+    response = operator.post(
+        LEAKS + "?state=over", {"action": "destroy_anyway", ACTION_CHECKBOX_NAME: [str(over.pk)]}, follow=True
+    )
+
+    assert "Nothing to approve" in response.content.decode()
+    assert Leak.objects.exclude(approved_by="").count() == 0
+
+
+def test_a_place_that_was_not_swept_for_three_periods_stands_out(viewer: Client) -> None:
+    url = reverse("admin:fleet_sweep_changelist")
+    late = rows.sweep(seconds_ago=200, last_error="auth: revoked")
+
+    text = page(viewer, url)
+    assert 'inv-bad"' in text
+    assert "auth: revoked" in text
+
+    late.delete()
+    rows.sweep(seconds_ago=10)
+    assert 'inv-bad"' not in page(viewer, url)
+
+
+def test_the_ledger_says_what_bills(viewer: Client) -> None:
+    rows.leak()
+    rows.leak(ended_at=timezone.now())
+    url = reverse("admin:fleet_rental_changelist")
+
+    assert "server-1" in page(viewer, url)
+    assert "server-2" not in page(viewer, url)
+    assert "server-2" in viewer.get(url, {"billing": "over"}).content.decode()
+
+
+def test_an_instances_page_says_what_it_has_cost(viewer: Client) -> None:
+    instance = rows.instance_in(Status.READY)
+    rental = rows.leak().rental
+    Rental.objects.filter(pk=rental.pk).update(attempt=Attempt.objects.get(instance=instance))
+
+    assert "6.00" in page(viewer, reverse("admin:fleet_instance_change", args=[instance.pk]))
+
+
+@pytest.mark.parametrize("name", ["leak", "rental"])
+def test_a_list_takes_as_many_queries_for_thirty_rows_as_for_one(
+    name: str, viewer: Client, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    url = reverse(f"admin:fleet_{name}_changelist")
+    attempt = Attempt.objects.get(instance=rows.instance_in(Status.READY))
+    rows.leak()
+    Rental.objects.update(attempt=attempt)
+    viewer.get(url)
+    with CaptureQueriesContext(connection) as few:
+        viewer.get(url)
+    for _ in range(29):
+        rows.leak()
+    Rental.objects.update(attempt=attempt)
+    with django_assert_num_queries(len(few)):
+        viewer.get(url)
