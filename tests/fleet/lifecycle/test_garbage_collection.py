@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -343,6 +344,38 @@ def test_a_volume_that_hangs_on_an_unowned_machine_goes_after_it(stage: Stage) -
     assert volume.steps == 0
     assert volume.done == "gone, with the machine that it hung on"
     assert all(handle.server_id for handle in stage.cloud.destroyed)
+
+
+def test_a_volume_that_a_live_attempt_holds_does_not_go_with_an_unowned_machine(stage: Stage) -> None:
+    instance = stage.ready()
+    held = instance.attempts.get().volume_ids[0]
+    (server,) = stray(stage)
+    handle = replace(server.handle, volume_ids=(*server.handle.volume_ids, held))
+    stage.cloud.servers[server.handle.server_id] = replace(server, handle=handle)
+
+    let_pass(stage, 120)
+
+    assert set(stage.cloud.servers) == {instance.provider_instance_id}
+    assert set(stage.cloud.volumes) == {held}
+    assert Rental.objects.get(resource_id=held).until is None
+
+
+def test_an_address_written_down_late_does_not_reopen_the_ledger_of_a_closed_attempt(stage: Stage) -> None:
+    """A worker is paused between the provider's answer and the ledger, until all of it is over."""
+    instance = stage.deploy()
+
+    def pause(call: str) -> None:
+        if call == "get":
+            stage.cloud.on_call = lambda call: None
+            stage.clock.forward(hours=2)
+            end(stage, instance, drain=False)
+            stage.step(instance, times=4)
+
+    stage.cloud.on_call = pause
+    stage.step(instance)
+
+    assert instance.status == Status.TERMINATED
+    assert Rental.objects.filter(until=None).count() == 0
 
 
 @pytest.mark.parametrize(
