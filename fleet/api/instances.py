@@ -42,7 +42,11 @@ class InstanceViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets
         if self.action != "retrieve":
             return rows
         return rows.prefetch_related(
-            "transitions", "attempts__instance_type", "attempts__zone", "attempts__account", "attempts__rentals",
+            "transitions",
+            "attempts__instance_type",
+            "attempts__zone",
+            "attempts__account",
+            "attempts__rentals",
             "heartbeat_refusals",
         )
 

@@ -7,6 +7,7 @@ attempt's id, its ids are committed before power-on, and an unclear create is se
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from fleet.lifecycle import index, server_spec, ssh_keys, stock, termination, user_data, walk
@@ -20,6 +21,7 @@ from fleet.providers.base import (
     AuthError,
     CapacityError,
     InvalidSpec,
+    NotFound,
     Provider,
     ProviderError,
     QuotaError,
@@ -114,9 +116,13 @@ def _machine(instance: Instance, attempt: Attempt, provider: Provider, world: Wo
 
 
 def _look_again(instance: Instance, attempt: Attempt, provider: Provider, world: World) -> ServerView | None:
-    seen = provider.get(attempt.handle(location_of(attempt)))
+    handle = attempt.handle(location_of(attempt))
+    seen = provider.get(handle)
     if seen is not ABSENT:
         return seen
+    with suppress(NotFound):
+        # Where a create is a start too, only the start knows that the machine ended for want of capacity.
+        provider.start(handle)
     if world.now() > attempt.started_at + _GRACE_OF_A_NEW_MACHINE:
         # Its volumes may be left: they go before another offer is tried.
         walk.give_up(instance, attempt, code="vanished", detail="the provider no longer knows the machine")

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from fleet.providers.base import (
     ABSENT,
+    GONE,
     TAG_ATTEMPT,
     TAG_OWNER,
     Absent,
@@ -186,6 +187,8 @@ class SimulatedCloud:
     def destroy_step(self, handle: Handle) -> Destruction:
         self._call("destroy")
         machine = self._look(handle.server_id)
+        if machine is not None and self.clock() < machine.known_from:
+            return self._reached(GONE)  # "not found", a moment after it was made
         remaining = {machine.id} if machine is not None and self._destroy_server(machine) else set()
         if handle.server_id in self.machines and not remaining:
             gone = self.machines[handle.server_id]
@@ -335,7 +338,7 @@ class SimulatedCloud:
 
     def _existing(self, handle: Handle) -> Machine:
         machine = self._look(handle.server_id)
-        if machine is None:
+        if machine is None or self.clock() < machine.known_from:
             raise NotFound(handle.server_id)
         return machine
 
