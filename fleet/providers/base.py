@@ -192,6 +192,14 @@ class Provider(Protocol):
     def listing_lag(self) -> timedelta:
         """For how long a new server may be missing from listings: an unclear create is not settled before."""
 
+    @property
+    def remembers_attempts(self) -> bool:
+        """Whether the cloud itself holds an attempt to one server, in listings or not, destroyed or not.
+
+        Where it does not, nothing but the caller does: no second `ensure_server` before `listing_lag` has passed, and
+        none for an attempt that is closed.
+        """
+
     def locations(self) -> Sequence[Location]:
         """Every zone in which the account could rent."""
 

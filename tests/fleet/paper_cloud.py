@@ -34,6 +34,7 @@ from fleet.providers.base import (
 class PaperCloud:
     now: Callable[[], datetime]
     listing_lag: timedelta = timedelta(0)
+    remembers_attempts: bool = False
     servers: dict[str, ServerView] = field(default_factory=dict)
     volumes: dict[str, Resource] = field(default_factory=dict)  # of every server one; and what a test adds
     ips: dict[str, Resource] = field(default_factory=dict)

@@ -51,6 +51,8 @@ def utc_now() -> datetime:
 class MockProvider:
     """A cloud on this machine, kept in `home`. As many of them as you like may share a home, in any process."""
 
+    remembers_attempts = True
+
     def __init__(self, home: Path, *, clock: Callable[[], datetime] = utc_now) -> None:
         self.home = home
         self.store = Store(home)
