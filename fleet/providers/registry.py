@@ -14,6 +14,7 @@ from fleet.providers.base import Provider
 DRIVERS = {
     "aws": "fleet.providers.aws:build",
     "mock": "fleet.providers.mock:build",
+    "scaleway": "fleet.providers.scaleway:build",
 }
 
 
