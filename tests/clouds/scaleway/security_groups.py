@@ -121,7 +121,7 @@ def _rule(zone: str, asked: dict[str, Any], position: int) -> dict[str, Any]:
         "id": new_id(),
         "protocol": asked.get("protocol", "TCP"),
         "direction": asked.get("direction", "outbound"),
-        "ip_range": asked["ip_range"].removesuffix("/32").removesuffix("/128"),  # as the API says it back
+        "ip_range": _said_back(asked["ip_range"]),
         "dest_ip_range": None,
         "dest_port_from": port,
         "dest_port_to": None if last == port else last,
@@ -130,3 +130,8 @@ def _rule(zone: str, asked: dict[str, Any], position: int) -> dict[str, Any]:
         "action": asked.get("action", "drop"),
         "zone": zone,
     }
+
+
+def _said_back(network: str) -> str:
+    """A network of one address comes back as the address."""
+    return network.removesuffix("/128" if ":" in network else "/32")
