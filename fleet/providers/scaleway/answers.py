@@ -58,7 +58,7 @@ def block_volume_ids(server: Json) -> tuple[str, ...]:
     return tuple(
         text(volume.get("id"))
         for volume in _objects(server.get("volumes"))
-        if volume.get("volume_type") not in _ENDS_WITH_THE_SERVER and text(volume.get("id"))
+        if text(volume.get("volume_type")) not in _ENDS_WITH_THE_SERVER and text(volume.get("id"))
     )
 
 

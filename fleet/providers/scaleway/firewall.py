@@ -92,7 +92,7 @@ def _read(rule: Json) -> Rule | None:
     port = rule.get("dest_port_from")
     if any(rule.get(name) != value for name, value in ours.items()) or not isinstance(port, int):
         return None
-    if rule.get("dest_port_to") not in {None, port}:
+    if rule.get("dest_port_to") not in (None, port):
         return None
     return _rule(text(rule.get("ip_range")), port)
 

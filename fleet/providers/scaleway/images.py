@@ -39,10 +39,11 @@ def _local_images(account: Account, label: str, location: Location) -> list[Json
 
 
 def _fits(local: Json, instance_type: str, location: Location) -> bool:
-    types = local.get("compatible_commercial_types")
-    if local.get("type") not in {"instance_sbs", None} or local.get("zone") not in {location.zone, None}:
+    """The arguments of the listing are not relied on; what it leaves unsaid is no obstacle."""
+    if local.get("type", "instance_sbs") != "instance_sbs" or local.get("zone", location.zone) != location.zone:
         return False
-    return not instance_type or not types or instance_type in types
+    types = local.get("compatible_commercial_types")
+    return not instance_type or not isinstance(types, list) or not types or instance_type in types
 
 
 def _is_id(image: str) -> bool:

@@ -12,7 +12,7 @@ from fleet.providers.scaleway.answers import text
 from fleet.providers.scaleway.exchange import Json
 
 _GIB = 2**30
-_NAME = re.compile(r"(?P<gpu>.+)-\d+-\d+G")  # H100-SXM-2-80G: the vendor's name says more than the API's "H100"
+_NAME = re.compile(r"(?P<gpu>.+)-\d+-(?P<vram>\d+)G")  # H100-SXM-2-80G says more than the API's "H100"
 _STOCK = {stock.value: stock for stock in Stock}
 
 
@@ -22,16 +22,17 @@ def of_zone(account: Account, location: Location) -> dict[str, Json]:
 
 
 def offers(account: Account, location: Location) -> tuple[MachineOffer, ...]:
-    """What has GPUs and is still sold."""
+    """What has GPUs and is still sold. One whose memory is not said is left out: nothing can be placed on it."""
     types = of_zone(account, location)
     stocks = listing.take(
         account.instance, f"{_path(location)}/availability", key="servers", size="per_page", params={}
     ).whole()
-    return tuple(
+    sold = (
         _offer(name, entry, _STOCK.get(text(stocks.get(name, {}).get("availability")), Stock.UNKNOWN), location)
         for name, entry in types.items()
-        if _whole(entry.get("gpu")) and not entry.get("end_of_service")
+        if not entry.get("end_of_service")
     )
+    return tuple(offer for offer in sold if offer.gpu_count and offer.vram_per_gpu_gb)
 
 
 def scratch_bytes(entry: Json) -> int:
@@ -48,7 +49,7 @@ def _offer(name: str, entry: Json, stock: Stock, location: Location) -> MachineO
         location=location,
         gpu_name=named["gpu"] if named else text(info.get("gpu_name")) or name,
         gpu_count=_whole(entry.get("gpu")),
-        vram_per_gpu_gb=_label_gb(_whole(info.get("gpu_memory"))),
+        vram_per_gpu_gb=_label_gb(_whole(info.get("gpu_memory"))) or (int(named["vram"]) if named else 0),
         price_per_hour=_price(entry.get("hourly_price")),
         currency=prices.CURRENCY,
         stock=stock,
@@ -68,7 +69,7 @@ def _price(value: object) -> Decimal | None:
 
 
 def _whole(value: object) -> int:
-    return value if isinstance(value, int) else 0
+    return max(value, 0) if isinstance(value, int) else 0
 
 
 def _path(location: Location) -> str:

@@ -45,6 +45,7 @@ class ScalewayCloud:
         self._now = datetime(2026, 10, 1, 12, tzinfo=UTC)
         self.fake = FakeScaleway(clock=lambda: self._now, secret_key=SECRET_KEY)
         self.sent: list[tuple[Request, Any]] = []  # every request of any driver, and its time-out
+        self.before_next_create: Callable[[], object] | None = None  # what another does in between
         self._unreachable: deque[Callable[[Request], bool]] = deque()  # of which request, in turn
         self._is_about_to_hang = False
 
@@ -80,17 +81,13 @@ class ScalewayCloud:
 
     def add_server(self, tags: list[str]) -> Handle:
         """As somebody would with curl; its volume carries no tags."""
-        made = requests.post(
-            f"{self.fake.url}/instance/v1/zones/{self.location.zone}/servers",
-            json={
-                "commercial_type": self.instance_type,
-                "project": self.fake.books.project,
-                "tags": tags,
-                "volumes": {"0": {"volume_type": "sbs_volume", "size": 20 * 10**9}},
-            },
-            headers={"X-Auth-Token": SECRET_KEY},
-            timeout=30,
-        ).json()["server"]
+        body = {
+            "commercial_type": self.instance_type,
+            "project": self.fake.books.project,
+            "tags": tags,
+            "volumes": {"0": {"volume_type": "sbs_volume", "size": 20 * 10**9}},
+        }
+        made = self.ask("POST", "servers", body)["server"]
         return Handle(made["id"], self.location, volume_ids=(made["volumes"]["0"]["id"],))
 
     def has_server(self, server_id: str) -> bool:
@@ -133,6 +130,19 @@ class ScalewayCloud:
     def hold_deletes(self) -> None:
         self.fake.faults.held_deletes = True
 
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """A call of somebody else, with curl say: `path` is below the zone."""
+        url = f"{self.fake.url}/instance/v1/zones/{self.location.zone}/{path}"
+        answer = requests.request(method, url, json=body, headers={"X-Auth-Token": SECRET_KEY}, timeout=30)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def calls(self) -> list[str]:
+        """What the drivers have asked so far: "POST /servers", "DELETE /ips/..."."""
+        return [
+            f"{request.method} {urlsplit(request.url or '').path.rpartition('zones/')[2]}" for request, _ in self.sent
+        ]
+
     def is_reachable_for(self, request: Request) -> bool:
         if self._unreachable and self._unreachable[0](request):
             self._unreachable.popleft()
@@ -149,6 +159,9 @@ class _Line(HTTPAdapter):
 
     def send(self, request: Request, *args: Any, **kwargs: Any) -> requests.Response:
         self._cloud.sent.append((request, kwargs.get("timeout")))
+        if self._cloud.before_next_create is not None and _is_create(request):
+            meanwhile, self._cloud.before_next_create = self._cloud.before_next_create, None
+            meanwhile()
         if not self._cloud.is_reachable_for(request):
             request.url = f"http://127.0.0.1:{_closed_port()}{request.path_url}"
         return super().send(request, *args, **kwargs)
