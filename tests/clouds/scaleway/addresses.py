@@ -47,7 +47,7 @@ def update(books: Books, request: Request, zone: str, id_: str) -> Answer:
 def delete(books: Books, request: Request, zone: str, id_: str) -> Answer:
     one = books.address(id_, zone)
     if not books.faults.held_deletes:
-        one.ended_at = books.stamp()
+        one.ended_at = max(books.now(), one.created_at)
     return Answer(204)
 
 

@@ -62,7 +62,7 @@ def delete(books: Books, request: Request, zone: str, id_: str) -> Answer:
     if server.state != "stopped":
         raise errors.precondition_failed("resource_not_usable", "instance should be powered off")
     if not books.faults.held_deletes:
-        books.end(server, books.stamp())
+        books.end(server, max(books.now(), server.created_at))
     return Answer(204)
 
 

@@ -54,7 +54,7 @@ def delete(books: Books, request: Request, zone: str, id_: str) -> Answer:
     if status != "available":
         raise errors.precondition_failed("resource_still_in_use", "volume is attached")
     if not books.faults.held_deletes:
-        volume.ended_at = books.stamp()
+        volume.ended_at = max(books.now(), volume.created_at)
     return Answer(204)
 
 
