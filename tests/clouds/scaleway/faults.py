@@ -47,6 +47,7 @@ class Faults:
 
     next_calls: deque[Fault] = field(default_factory=deque)  # of any call, in turn; nothing is done
     next_creates: deque[Fault] = field(default_factory=deque)  # of creates of servers, in turn; nothing is made
+    next_group_creates: deque[Fault] = field(default_factory=deque)  # likewise, of security groups
     lost_answers: int = 0  # creates of servers that are done, and not answered
     late_listing_seconds: float = 0  # for so long, servers and volumes are missing from listings
     partial_listings: bool = False  # they promise more than they show, and no second page comes
@@ -64,6 +65,10 @@ class Faults:
     def strike_create(self) -> None:
         if self.next_creates:
             raise _AS_RAISED[self.next_creates.popleft()]()
+
+    def strike_group_create(self) -> None:
+        if self.next_group_creates:
+            raise _AS_RAISED[self.next_group_creates.popleft()]()
 
     def strike_answer_of_create(self) -> None:
         if self.lost_answers:

@@ -29,6 +29,7 @@ def default(books: Books, zone: str) -> SecurityGroup:
 
 
 def create(books: Books, request: Request, zone: str) -> Answer:
+    books.faults.strike_group_create()
     group = _make(books, zone, {**_USUAL, **request.json()})
     location = f"https://api.scaleway.com{request.path}/{group.id}"
     return Answer(201, {"security_group": _as_json(books, group)}, {"Location": location})

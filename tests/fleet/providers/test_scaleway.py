@@ -32,6 +32,7 @@ from fleet.providers.base import (
 from fleet.providers.scaleway import build
 from fleet.providers.scaleway.account import TIMEOUT
 from fleet.providers.scaleway.provider import ScalewayProvider
+from tests.clouds.scaleway import Fault as CloudFault
 from tests.fleet.providers.conformance import (
     OWNER,
     USER_DATA,
@@ -240,6 +241,17 @@ def test_a_server_that_starts_is_left_to_start_and_then_ended(cloud: ScalewayClo
     assert [call.split()[0] for call in cloud.calls()] == ["GET"]
 
 
+def test_a_volume_whose_delete_was_accepted_is_not_gone_before_the_cloud_says_so(cloud: ScalewayCloud) -> None:
+    view = cloud.driver().ensure_server(a_spec(cloud))
+    cloud.ask("DELETE", f"servers/{view.handle.server_id}")
+    cloud.pass_time(5)
+    cloud.hold_deletes()
+
+    steps = [cloud.driver().destroy_step(view.handle) for _ in range(3)]
+
+    assert [step.remaining for step in steps] == [set(view.handle.volume_ids)] * 3
+
+
 # --- callers who race ----------------------------------------------------------------------------------------------
 
 
@@ -291,6 +303,15 @@ def test_a_later_one_never_touches_the_server_of_the_first_even_if_it_can_not_re
     assert look(cloud, first[0].handle).state is ServerState.RUNNING
 
 
+def test_what_fails_before_the_create_has_made_no_machine_however_unclear(cloud: ScalewayCloud) -> None:
+    cloud.fake.faults.next_group_creates.append(CloudFault.DROPPED)
+
+    with pytest.raises(Unavailable):
+        cloud.driver().ensure_server(a_spec(cloud))
+
+    assert cloud.billed() == 0
+
+
 # --- power ---------------------------------------------------------------------------------------------------------
 
 
@@ -303,6 +324,17 @@ def test_a_server_that_is_being_switched_off_can_not_be_started_yet(cloud: Scale
     cloud.pass_time(10)
 
     assert started(cloud, running).state is ServerState.RUNNING
+
+
+def test_a_server_that_is_on_is_not_told_to_start_again(cloud: ScalewayCloud) -> None:
+    view = cloud.driver().ensure_server(a_spec(cloud))
+    cloud.driver().start(view.handle)
+    cloud.sent.clear()
+
+    cloud.driver().start(view.handle)
+    started(cloud, view)
+
+    assert not [call for call in cloud.calls() if call.startswith("POST")]
 
 
 def test_a_machine_that_runs_without_user_data_is_not_given_any(cloud: ScalewayCloud) -> None:

@@ -81,6 +81,28 @@ def test_it_lists_every_recorded_thing_that_is_ours() -> None:
     assert ip["id"] in {one.id for one in owned.ips}
 
 
+def test_it_does_not_rely_on_the_clouds_own_filter() -> None:
+    # Matched in part, or the argument passed over: what comes is not what was asked for.
+    say = saying(server=recordings.servers()[0] | {"tags": ["inv-owner=inventiv-2", "inv-attempt=another"]})
+
+    assert driver(say).find_attempt("an", LOCATION) is None
+    assert driver(say).list_owned(LOCATION, "inventiv").servers == ()
+
+
+def test_a_listing_that_changes_while_its_pages_are_turned_is_not_complete() -> None:
+    pages = iter([[{"id": str(number), "tags": ["inv-owner=inventiv"]} for number in range(100)], [], []])
+
+    def say(method: str, path: str) -> tuple[int, Any]:
+        if path == f"{INSTANCE}/servers":
+            return 200, {"servers": next(pages), "total_count": 101}
+        return 200, {}
+
+    owned = driver(say).list_owned(LOCATION, "inventiv")
+
+    assert len(owned.servers) == 100
+    assert not owned.complete
+
+
 # --- tampered with -------------------------------------------------------------------------------------------------
 
 ODD = st.one_of(
