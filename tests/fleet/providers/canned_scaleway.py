@@ -52,6 +52,8 @@ class _Wire(BaseAdapter):
         status, body = self._say(request.method or "", request.path_url.partition("?")[0])
         response = requests.Response()
         response.status_code = status
+        if 300 <= status < 400:
+            response.headers["Location"] = "https://elsewhere.example/"
         response._content = (body if isinstance(body, str) else json.dumps(body)).encode()
         response.request, response.url = request, request.url or ""
         return response

@@ -89,6 +89,16 @@ def test_it_does_not_rely_on_the_clouds_own_filter() -> None:
     assert driver(say).list_owned(LOCATION, "inventiv").servers == ()
 
 
+def test_a_volume_that_refers_to_our_server_is_ours_even_if_the_server_does_not_name_it() -> None:
+    server = recordings.servers()[0] | {"tags": ["inv-owner=inventiv"], "volumes": None}
+    (volume,) = [one for one in recordings.volumes() if one["references"]]
+    reference = volume["references"][0] | {"product_resource_id": server["id"]}
+
+    owned = driver(saying(server=server, volume=volume | {"references": [reference]})).list_owned(LOCATION, "inventiv")
+
+    assert [(one.id, one.server_id) for one in owned.volumes] == [(volume["id"], server["id"])]
+
+
 def test_a_listing_that_changes_while_its_pages_are_turned_is_not_complete() -> None:
     pages = iter([[{"id": str(number), "tags": ["inv-owner=inventiv"]} for number in range(100)], [], []])
 
@@ -242,6 +252,18 @@ def test_only_a_typed_not_found_is_absent_or_gone(status: int, body: Any) -> Non
         provider.get(HANDLE)
     with pytest.raises(Unavailable):
         provider.destroy_step(HANDLE)
+
+
+def test_the_token_is_not_sent_to_where_an_answer_points() -> None:
+    calls: list[str] = []
+
+    def say(method: str, path: str) -> tuple[int, Any]:
+        calls.append(path)
+        return 302, ""
+
+    with pytest.raises(Unavailable):
+        driver(say).get(HANDLE)
+    assert len(calls) == 1
 
 
 def test_a_typed_not_found_is_absent_whatever_its_status() -> None:
