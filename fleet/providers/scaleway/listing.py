@@ -35,8 +35,11 @@ def take(exchange: Exchange, path: str, *, key: str, size: str, params: Json) ->
     totals: set[int | None] = set()
     try:
         for answer in _pages(exchange, path, key=key, size=size, params=params):
+            known = len(listing.items)
             totals.add(answer.total)
             listing.items.update(_items(answer, key))
+            if len(listing.items) == known:
+                break  # the end; or the same page for ever, from who passes over the page's number
     except ProviderError as error:
         listing.failure = error
         return listing
@@ -53,7 +56,7 @@ def _pages(exchange: Exchange, path: str, *, key: str, size: str, params: Json) 
         yield answer
         count = _count(answer.payload.get(key))
         seen += count
-        if count == 0 or (count < _PER_PAGE if answer.total is None else seen >= answer.total):
+        if count < _PER_PAGE if answer.total is None else seen >= answer.total:
             return
         page += 1
 

@@ -94,10 +94,11 @@ class ScalewayProvider:
     def ensure_server(self, spec: ServerSpec) -> ServerView:
         """As in `Provider`. Once there is a server every failure is an AmbiguousOutcome: the next call finds it."""
         _check(spec)
-        server = self._server_of(spec.attempt_id, spec.location)
-        made = None if server else self._create(spec)
+        found = self._server_of(spec.attempt_id, spec.location)
+        server = found or self._create(spec)
         with _unclear():
-            server = server or self._settle(spec, made or {})
+            if found is None:
+                server = self._settle(spec, server)
             tagged = self._tag_volumes(server, spec.location)
             return answers.server_view(server, location=spec.location, volumes=tagged)
 
@@ -173,8 +174,10 @@ class ScalewayProvider:
             return made
         log.warning("attempt %s has server %s already: removing %s", spec.attempt_id, eldest["id"], made["id"])
         self._tag_volumes(made, spec.location)
-        for _ in ("the server", "its volume, if that is free at once; if not, the sweep finds it by its tags"):
-            destruction.step(self.account, answers.handle(made, location=spec.location))
+        surplus = answers.handle(made, location=spec.location)
+        destruction.step(self.account, surplus)
+        # Its volume, if that is free at once. If it is not, the sweep finds it by its tags.
+        destruction.step(self.account, surplus)
         return eldest
 
     # --- one server -----------------------------------------------------------------------------------------------

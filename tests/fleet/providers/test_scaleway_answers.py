@@ -113,6 +113,17 @@ def test_a_listing_that_changes_while_its_pages_are_turned_is_not_complete() -> 
     assert not owned.complete
 
 
+def test_a_cloud_that_gives_the_same_page_for_ever_is_asked_twice() -> None:
+    calls: list[str] = []
+
+    def say(method: str, path: str) -> tuple[int, Any]:
+        calls.append(path)
+        return 200, {"servers": [{"id": str(number)} for number in range(100)]}
+
+    assert driver(say).find_attempt("an", LOCATION) is None
+    assert len(calls) == 2
+
+
 # --- tampered with -------------------------------------------------------------------------------------------------
 
 ODD = st.one_of(
