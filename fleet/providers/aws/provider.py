@@ -61,6 +61,8 @@ def utc_now() -> datetime:
 
 
 class AwsProvider:
+    remembers_attempts = True  # by its client token
+
     def __init__(
         self,
         clients: Clients,
