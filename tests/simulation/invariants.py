@@ -11,6 +11,7 @@ from fleet.models.attempt import MAY_BILL
 from fleet.providers.base import ServerSpec
 from fleet.states import Status
 from tests.simulation.cloud import Machine, SimulatedCloud
+from tests.simulation.director import task_of_this_thread
 from tests.simulation.discovery import SimulatedDiscovery
 
 # How long the index may say otherwise than Postgres: the clock rebuilds it every 30 s, and may itself be late.
@@ -33,7 +34,11 @@ class Invariants:
     # --- at the cloud's door ----------------------------------------------------------------------------------------
 
     def before_a_create(self, spec: ServerSpec) -> None:
-        """The intent is committed before the provider is asked (law 1)."""
+        """The intent is committed before the provider is asked (law 1), and no other machine may be there already, but
+        for one whose maker had been paused."""
+        others = [each.id for each in self.cloud.alive if each.instance_id == spec.instance_id and not each.came_late]
+        if others and not _has_been_paused():
+            self._break(f"a machine was asked for beside {', '.join(others)} for the same instance")
         known = Attempt.objects.filter(pk=spec.attempt_id).first()
         if known is None or known.asked_at is None:
             self._break(f"a machine was asked for before attempt {spec.attempt_id} said so")
@@ -164,3 +169,8 @@ class Invariants:
     def _break(self, what: str) -> None:
         if what not in self.broken:
             self.broken.append(what)
+
+
+def _has_been_paused() -> bool:
+    task = task_of_this_thread()
+    return task is not None and task.paused
