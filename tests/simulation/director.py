@@ -14,11 +14,16 @@ from tests.simulation.actors import Killed, Task, current
 
 class Act(enum.StrEnum):
     KILL = "kill"
+    SHORT_PAUSE = "pause within the lease"
     PAUSE = "pause past the lease"
     LONG_PAUSE = "pause for two hours"
 
 
-PAUSES = {Act.PAUSE: timedelta(seconds=100), Act.LONG_PAUSE: timedelta(hours=2)}
+PAUSES = {
+    Act.SHORT_PAUSE: timedelta(seconds=60),
+    Act.PAUSE: timedelta(seconds=100),
+    Act.LONG_PAUSE: timedelta(hours=2),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,15 @@ class Cue:
 
     kind: str
     nth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The nth point of that name that tasks of a kind come to, counted from 0."""
+
+    kind: str
+    point: str
+    nth: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +76,10 @@ CALM = Chances()
 class Director:
     rng: random.Random
     chances: Chances = CALM
-    script: Mapping[Cue, Act] = field(default_factory=dict)
+    script: Mapping[Cue | Named, Act] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)  # points so far, by the kind of task
+    met: Counter[tuple[str, str]] = field(default_factory=Counter)  # points so far, by kind and name
     paused: set[str] = field(default_factory=set)  # kinds of tasks
     names: dict[Cue, str] = field(default_factory=dict)
     pause_until: timedelta | None = None  # what the schedule reads when an actor comes back paused
@@ -85,7 +100,9 @@ class Director:
         self.seen[task.kind] += 1
         if not after:
             self.names[cue] = point
-        act = self._act(cue, may_pause=may_pause)
+        named = Named(task.kind, point, self.met[task.kind, point])
+        self.met[task.kind, point] += 1
+        act = self._act(cue, named, may_pause=may_pause)
         if act is None:
             return
         self.tell(f"{task.name}: {act} at {point}")
@@ -104,8 +121,8 @@ class Director:
     def tell(self, line: str) -> None:
         self.told.append(line)
 
-    def _act(self, cue: Cue, *, may_pause: bool) -> Act | None:
-        scripted = self.script.get(cue)
+    def _act(self, cue: Cue, named: Named, *, may_pause: bool) -> Act | None:
+        scripted = self.script.get(cue) or self.script.get(named)
         if scripted is not None:
             return scripted if may_pause or scripted is Act.KILL else None
         if self.strikes(self.chances.kill):

@@ -29,7 +29,7 @@ from tests.simulation.actors import Actor, Job, Task, Troupe
 from tests.simulation.broker import SimulatedBroker
 from tests.simulation.clock import START, Clock
 from tests.simulation.cloud import Machine, SimulatedCloud
-from tests.simulation.director import CALM, Act, Chances, Cue, Director
+from tests.simulation.director import CALM, Act, Chances, Cue, Director, Named
 from tests.simulation.discovery import SimulatedDiscovery
 from tests.simulation.invariants import Invariants, Violation
 from tests.simulation.machines import BOOT, Machines
@@ -53,7 +53,7 @@ _FAULTS = (DatabaseError, redis.RedisError, ProviderError, BootstrapRefused, Add
 class Schedule:
     seed: int
     chances: Chances = CALM
-    script: Mapping[Cue, Act] = field(default_factory=dict)
+    script: Mapping[Cue | Named, Act] = field(default_factory=dict)
     remembers_attempts: bool = False
     beats: int = 1  # clocks that ring, each on its own
     patient: bool = False  # whether it waits for every sweep, those too that can't find anything new

@@ -7,12 +7,12 @@ from itertools import product
 
 import pytest
 
-from tests.simulation.director import Act, Cue
+from tests.simulation.director import Act, Cue, Named
 from tests.simulation.schedule import Schedule
 
 pytestmark = pytest.mark.usefixtures("theatre")
 
-Script = dict[Cue, Act]
+Script = dict[Cue | Named, Act]
 _SHARES = 8  # tests that the pairs are dealt to, for several processes
 
 
