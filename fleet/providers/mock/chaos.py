@@ -43,6 +43,11 @@ def _rate(value: str) -> None:
         raise BadSetting("0 tokens a second would never end")
 
 
+def _machines(value: str) -> None:
+    if value not in (PROCESSES, SIMULATED):
+        raise BadSetting(f"{value!r} is neither {PROCESSES} nor {SIMULATED}")
+
+
 def _places(value: str) -> None:
     zones = {zone for zones in price_list().regions.values() for zone in zones}
     for part in _parts(value):
@@ -55,7 +60,15 @@ def _parts(value: str) -> set[str]:
     return {part.strip() for part in value.split(",")} - {""}
 
 
+# What a machine is: processes of its own, or a line in the books, and whoever reads them plays its agent. A thousand
+# machines fit on a laptop only as the latter (benchmarks.swarm).
+PROCESSES, SIMULATED = "processes", "simulated"
+
 SETTINGS: dict[str, Setting] = {
+    "machines": Setting(
+        f"what a machine started from now on is: {PROCESSES}, or {SIMULATED} by another program", PROCESSES, _machines
+    ),
+    "calls_per_second": Setting("calls beyond it are answered with Throttled, and counted; 0: no limit", "0", _amount),
     "unavailable": Setting("calls that are answered with Unavailable: on, off or the next N", "off", _switch),
     "throttled": Setting("calls that are answered with Throttled: on, off or the next N", "off", _switch),
     "auth_failure": Setting("calls that are refused for their credentials: on, off or the next N", "off", _switch),
@@ -109,6 +122,9 @@ class Chaos:
 
     def amount(self, name: str) -> float:
         return float(self._value(name))
+
+    def simulates_machines(self) -> bool:
+        return self._value("machines") == SIMULATED
 
     def covers(self, name: str, *, instance_type: str, zone: str) -> bool:
         """Whether a list of places holds this type in this zone."""

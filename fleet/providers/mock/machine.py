@@ -24,6 +24,7 @@ from fleet.providers.mock.chaos import Chaos
 from fleet.providers.mock.store import Books, Server
 
 MARK = "INVENTIV_MOCK_MACHINE"
+SIMULATED = 0  # instead of a process id, which is never 0: another program plays the machine
 ENGINE_PORT = 8000  # only to see whether an address is free
 _NETWORK = int(IPv4Address("127.77.0.0"))
 _BOOT = Path(__file__).with_name("boot.py")
@@ -47,8 +48,12 @@ def start(books: Books, server: Server, *, home: Path, now: datetime) -> None:
     """Start the machine, in the transaction that notes it. Raises Unavailable if this computer can't.
 
     Its process waits for an order, which it gets when the transaction is committed, and ends if none comes: the
-    books know of every machine that runs, whenever we are killed.
+    books know of every machine that runs, whenever we are killed. One that is simulated is only noted.
     """
+    chaos = Chaos(books)
+    if chaos.simulates_machines():
+        books.change(server, started_at=now, pid=SIMULATED, pid_started=SIMULATED, suspended=False)
+        return
     process = subprocess.Popen(  # noqa: S603 - our own file, our own interpreter
         [sys.executable, "-I", "-S", str(_BOOT)],
         stdin=subprocess.PIPE,
@@ -62,7 +67,7 @@ def start(books: Books, server: Server, *, home: Path, now: datetime) -> None:
     with process.stdout as output:
         answer = output.readline()
     process.wait()  # it has forked; what waits now is nobody's child
-    order = json.dumps(_order(server, Chaos(books), home)).encode() + b"\n"
+    order = json.dumps(_order(server, chaos, home)).encode() + b"\n"
     pipe = process.stdin
 
     def give_order(committed: bool) -> None:
@@ -95,7 +100,11 @@ def _order(server: Server, chaos: Chaos, home: Path) -> dict[str, Any]:
 
 def is_on(server: Server) -> bool:
     """The truth, not a note: whether the main process that was started is there."""
-    return server.pid is not None and _start_time(server.pid) == server.pid_started
+    return server.pid is not None and (is_simulated(server) or _start_time(server.pid) == server.pid_started)
+
+
+def is_simulated(server: Server) -> bool:
+    return server.pid == SIMULATED
 
 
 def is_frozen(server: Server) -> bool:
@@ -105,7 +114,7 @@ def is_frozen(server: Server) -> bool:
 
 def send(server: Server, number: signal.Signals) -> int:
     """Send a signal to every process of the machine; returns how many there were."""
-    pids = processes(server.id)
+    pids = [] if is_simulated(server) else processes(server.id)
     for pid in pids:
         try:
             os.kill(pid, number)

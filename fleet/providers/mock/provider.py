@@ -40,6 +40,7 @@ from fleet.providers.base import (
 )
 from fleet.providers.mock import machine
 from fleet.providers.mock.chaos import Chaos
+from fleet.providers.mock.limit import admit
 from fleet.providers.mock.offers import MachineType, price_list
 from fleet.providers.mock.store import Books, Server, Store
 
@@ -169,7 +170,8 @@ class MockProvider:
             chaos = Chaos(books)
             if chaos.strikes("unavailable"):
                 raise Unavailable("the mock cloud can't be reached")
-            if chaos.strikes("throttled"):
+            limit = chaos.amount("calls_per_second")
+            if not admit(books, calls_per_second=limit, now=self._clock()) or chaos.strikes("throttled"):
                 raise Throttled("too many calls to the mock cloud")
             if chaos.strikes("auth_failure"):
                 raise AuthError("the mock cloud does not accept these credentials")

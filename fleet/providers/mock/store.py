@@ -19,9 +19,10 @@ from typing import Any
 from fleet.providers.base import ProviderError, Unavailable
 
 _WAIT_FOR_LOCK = 20.0  # seconds
-_VERSION = 1
+_VERSION = 2
+# IF NOT EXISTS: books that an earlier version has written get what they lack.
 _SCHEMA = """
-CREATE TABLE servers (
+CREATE TABLE IF NOT EXISTS servers (
     id TEXT PRIMARY KEY,
     attempt_id TEXT UNIQUE,          -- over deleted ones too: an attempt never rents twice
     tags TEXT NOT NULL,              -- JSON object
@@ -38,12 +39,19 @@ CREATE TABLE servers (
     deleting_at TEXT,
     deleted_at TEXT,
     pid INTEGER,                     -- of the machine's main process, and when the kernel started it:
-    pid_started INTEGER,             -- together they name a process for ever
+    pid_started INTEGER,             -- together they name a process for ever; 0 and 0: it is simulated
     suspended INTEGER NOT NULL DEFAULT 0
 );
-CREATE UNIQUE INDEX address_of_a_live_server ON servers (address) WHERE deleted_at IS NULL;
-CREATE TABLE chaos (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE ssh_keys (id TEXT PRIMARY KEY, name TEXT NOT NULL, public_key TEXT NOT NULL UNIQUE);
+CREATE UNIQUE INDEX IF NOT EXISTS address_of_a_live_server ON servers (address) WHERE deleted_at IS NULL;
+CREATE TABLE IF NOT EXISTS chaos (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS ssh_keys (id TEXT PRIMARY KEY, name TEXT NOT NULL, public_key TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS calls (   -- counted while there is a limit
+    second INTEGER PRIMARY KEY,      -- since the epoch
+    allowed INTEGER NOT NULL,
+    throttled INTEGER NOT NULL,
+    tokens REAL NOT NULL,            -- of the bucket that limits them, after the last call
+    at REAL NOT NULL                 -- of the last call: seconds since the epoch
+);
 """
 
 
@@ -69,6 +77,17 @@ class Server:
     suspended: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """The calls of one second, and the bucket after the last of them."""
+
+    second: int
+    allowed: int
+    throttled: int
+    tokens: float
+    at: float
+
+
 class Books:
     """The books, open in one transaction that excludes every other."""
 
@@ -88,6 +107,11 @@ class Books:
             "SELECT * FROM servers WHERE (? OR deleted_at IS NULL) AND (? IS NULL OR zone = ?) ORDER BY created_at, id",
             (deleted, zone, zone),
         )
+        return [_server(row) for row in rows]
+
+    def running(self) -> list[Server]:
+        """Those that were started and are not being deleted."""
+        rows = self._connection.execute("SELECT * FROM servers WHERE started_at IS NOT NULL AND deleting_at IS NULL")
         return [_server(row) for row in rows]
 
     def add(self, server: Server) -> None:
@@ -123,8 +147,24 @@ class Books:
         row = self._connection.execute("SELECT id FROM ssh_keys WHERE public_key = ?", (public_key,)).fetchone()
         return str(row["id"])
 
+    def calls(self) -> list[Calls]:
+        """How many there were in each second that had any, in order."""
+        rows = self._connection.execute("SELECT * FROM calls ORDER BY second")
+        return [Calls(**row) for row in rows]
+
+    def last_calls(self) -> Calls | None:
+        row = self._connection.execute("SELECT * FROM calls ORDER BY second DESC LIMIT 1").fetchone()
+        return None if row is None else Calls(**row)
+
+    def count(self, calls: Calls) -> None:
+        """Write what is known now of the calls of a second."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO calls (second, allowed, throttled, tokens, at) VALUES (?, ?, ?, ?, ?)",
+            (calls.second, calls.allowed, calls.throttled, calls.tokens, calls.at),
+        )
+
     def wipe(self) -> None:
-        for table in ("servers", "chaos", "ssh_keys"):
+        for table in ("servers", "chaos", "ssh_keys", "calls"):
             self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our tables
 
     def _one(self, query: str, value: str) -> Server | None:

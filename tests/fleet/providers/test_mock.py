@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from django.conf import settings
 
 from fleet.providers import registry
-from fleet.providers.base import CapacityError, Provider, ServerSpec, ServerState, Unavailable
+from fleet.providers.base import ABSENT, CapacityError, Provider, ServerSpec, ServerState, Throttled, Unavailable
 from fleet.providers.mock import machine, power
 from fleet.providers.mock.bill import bill
 from fleet.providers.mock.chaos import BadSetting
@@ -206,6 +207,7 @@ def test_a_fault_that_is_counted_strikes_so_often_and_every_driver_counts(cloud:
         ("quota", "perhaps"),
         ("boot_seconds", "-1"),
         ("tokens_per_second", "0"),
+        ("machines", "imaginary"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused(cloud: MockCloud, name: str, value: str) -> None:
@@ -278,3 +280,40 @@ def test_a_spot_machine_costs_what_its_offer_says(cloud: MockCloud) -> None:
     (line,) = bill(Store(cloud.home), now=cloud.now).lines
     assert offer.price_per_hour is not None
     assert line.price_per_hour == offer.spot_price_per_hour == offer.price_per_hour * Decimal("0.4")
+
+
+def test_calls_beyond_its_limit_are_throttled_and_counted_whoever_makes_them(cloud: MockCloud) -> None:
+    cloud.chaos("calls_per_second", "2")
+
+    for _ in range(2):
+        assert cloud.driver().list_offers(cloud.location)
+    for _ in range(3):
+        with pytest.raises(Throttled):
+            cloud.driver().list_offers(cloud.location)
+    cloud.pass_time(1)
+    assert cloud.driver().list_offers(cloud.location)
+
+    with Store(cloud.home).transaction() as books:
+        assert [(calls.allowed, calls.throttled) for calls in books.calls()] == [(2, 3), (1, 0)]
+
+
+def test_a_simulated_machine_runs_by_the_books_and_has_no_process(cloud: MockCloud) -> None:
+    cloud.chaos("machines", "simulated")
+
+    view = started(cloud, cloud.driver().ensure_server(a_spec(cloud)))
+
+    assert look(cloud, view.handle).state is ServerState.RUNNING
+    assert machine.processes(view.handle.server_id) == []
+    assert cloud.driver().destroy_step(view.handle).is_complete
+    assert cloud.driver().get(view.handle) is ABSENT
+
+
+def test_books_of_an_earlier_version_are_brought_up_to_date(cloud: MockCloud) -> None:
+    server = cloud.driver().ensure_server(a_spec(cloud)).handle.server_id
+    with closing(sqlite3.connect(cloud.home / "cloud.sqlite3")) as books:
+        books.executescript("DROP TABLE calls; PRAGMA user_version = 1;")
+
+    cloud.chaos("calls_per_second", "1")
+
+    assert cloud.driver().list_offers(cloud.location)
+    assert cloud.has_server(server)
