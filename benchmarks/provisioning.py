@@ -122,13 +122,13 @@ class Measured:
                 replicas = min(MOST_REPLICAS, count - first)
                 order = {"model": MODEL, "replicas": replicas, "limits": {"providers": ["mock"]}}
                 answer = api.post("/deployments", json=order, timeout=60)
-                assert answer.status_code == 202, answer.text
+                answer.raise_for_status()
 
     def _end_all(self) -> None:
         ids = [row[0] for row in self._ask("SELECT id FROM instances WHERE status <> 'TERMINATED'")]
         with self.stack.api() as api, ThreadPoolExecutor(_CLIENTS) as clients:
             for answer in clients.map(lambda pk: _delete(api, f"/instances/{pk}"), ids):
-                assert answer.status_code == 202, answer.text
+                answer.raise_for_status()
 
     def _await(self, status: str, count: int, *, within: float) -> None:
         deadline = time.monotonic() + within
@@ -136,7 +136,8 @@ class Measured:
             found: dict[str, int] = dict(self._ask("SELECT status, count(*) FROM instances GROUP BY status"))
             if found.get(status, 0) >= count:
                 return
-            assert time.monotonic() < deadline, f"not all {status} within {within} s: {found}"
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not all {status} within {within} s: {found}")
             print(f"  {found}", flush=True)
             time.sleep(1)
 

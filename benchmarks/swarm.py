@@ -77,7 +77,10 @@ class Swarm:
             "agent_token": token,
         }
         url = f"{config['control_plane_url']}/internal/workers/bootstrap"
-        while not (await self._ask("bootstrap", url, body, server)).get("engine_api_key"):
+        while True:
+            answer = await self._ask("bootstrap", url, body, server)
+            if answer.get("engine_api_key"):
+                return
             await asyncio.sleep(backoff.next())
 
     async def _ask(self, what: str, url: str, body: Mapping[str, Any], server: Server, token: str = "") -> Any:

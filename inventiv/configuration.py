@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import math
 import os
 import socket
 import sys
@@ -155,6 +156,24 @@ def trusted_proxies(setting: str, words: Sequence[str]) -> tuple[addresses.Netwo
         return addresses.networks(words)
     except ValueError as fault:
         raise BadSetting(setting, str(fault)) from None
+
+
+def rates(setting: str, entries: Sequence[str]) -> dict[str, float]:
+    """Numbers above 0 by provider, from NAME=NUMBER. Raises BadSetting."""
+    return dict(_rate(setting, entry) for entry in entries)
+
+
+def _rate(setting: str, entry: str) -> tuple[str, float]:
+    name, _, number = entry.partition("=")
+    if name.strip() not in CREDENTIALS:
+        raise BadSetting(setting, f"{entry!r} names no provider; there are: {', '.join(sorted(CREDENTIALS))}")
+    try:
+        rate = float(number)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < math.inf:
+        raise BadSetting(setting, f"{entry!r} has no number above 0; it should look like aws=10")
+    return name.strip(), rate
 
 
 def check_less(setting: str, value: float, *, than: str, limit: float) -> None:

@@ -241,6 +241,11 @@ SILENCE_WAVE_SHARE = env.float("SILENCE_WAVE_SHARE", default=0.5)
 # --- providers --------------------------------------------------------------------------------------------------
 
 ENABLED_PROVIDERS = env.list("ENABLED_PROVIDERS", default=["mock"])
+# What each account there is asked at most, by all processes together.
+with configuration.refusing():
+    PROVIDER_CALLS_PER_SECOND = configuration.rates(
+        "PROVIDER_CALLS_PER_SECOND", env.list("PROVIDER_CALLS_PER_SECOND", default=["scaleway=10", "aws=10"])
+    )
 MOCK_HOME = Path(env.str("MOCK_HOME", default=str(INVENTIV_HOME / "mock"))).resolve()
 SCW_API_URL = env.str("SCW_API_URL", default="https://api.scaleway.com")
 AWS_ENDPOINT_URL = env.str("AWS_ENDPOINT_URL", default="")

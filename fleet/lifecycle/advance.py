@@ -12,7 +12,7 @@ from django.conf import settings
 from fleet.lifecycle import boot, launch, termination
 from fleet.lifecycle.world import World
 from fleet.models import Instance, LeaseLost
-from fleet.providers.base import ProviderError
+from fleet.providers.base import ProviderError, Throttled
 from fleet.states import BEING_DESTROYED, Status, deadline
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ STEPS: dict[Status, Step] = {
 
 _BACKOFF = timedelta(seconds=2)
 _LONGEST_BACKOFF = timedelta(minutes=1)
+_THROTTLED_BACKOFF = timedelta(seconds=10)  # where a provider does not say more than "too many"
 
 
 _STEPS_AT_ONCE = 20
@@ -57,6 +58,9 @@ def take_step(instance_id: uuid.UUID, world: World) -> datetime | None:
     except LeaseLost:
         log.info("%s: lease lost, what was learned is discarded", instance)
         return None
+    except Throttled as error:
+        _slow_down(instance, world, error)
+        return None
     except ProviderError as error:
         _put_off(instance, world, f"{error.code}: {error}")
         return None
@@ -70,10 +74,26 @@ def take_step(instance_id: uuid.UUID, world: World) -> datetime | None:
 def _put_off(instance: Instance, world: World, error: str) -> None:
     now = world.now()
     failures = instance.failures + 1
-    wait = min(_BACKOFF * 2 ** min(failures - 1, 10), _LONGEST_BACKOFF)
+    wait = _spread(min(_BACKOFF * 2 ** min(failures - 1, 10), _LONGEST_BACKOFF), world)
     log.warning("%s (%s): step failed, again in %s: %s", instance, instance.status, wait, error)
     _alarm_if_overdue(instance, now, error)
     instance.release(due=now + wait, failures=failures, last_error=error[:2000])
+
+
+def _slow_down(instance: Instance, world: World, error: Throttled) -> None:
+    """Nothing failed: it is not its turn yet. The bucket makes all callers slower, so that this one need not be
+    slower each time."""
+    now = world.now()
+    # Never sooner than it says, and not all at the same moment.
+    wait = (error.retry_after or _THROTTLED_BACKOFF) * (1 + world.chance() / 2)
+    log.info("%s (%s): again in %s: %s", instance, instance.status, wait, error)
+    _alarm_if_overdue(instance, now, f"{error.code}: {error}")
+    instance.release(due=now + wait, last_error=f"{error.code}: {error}"[:2000])
+
+
+def _spread(wait: timedelta, world: World) -> timedelta:
+    """Chance takes up to half of it away: those that failed together don't come back together."""
+    return wait * (1 - world.chance() / 2)
 
 
 def _alarm_if_overdue(instance: Instance, now: datetime, error: str) -> None:

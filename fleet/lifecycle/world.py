@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from fleet import accounts
+from fleet.lifecycle import call_rates
 from fleet.providers import registry
 from fleet.providers.base import AuthError, Provider
 from routing.discovery.publisher import Publisher
@@ -34,6 +36,7 @@ class World:
     now: Callable[[], datetime]
     provider: Callable[[str, uuid.UUID | None], Provider]  # by its name, and the account (None: that of the settings)
     publisher: Publisher
+    chance: Callable[[], float] = random.random  # from 0 up to 1: spreads out what would come at once
 
 
 _drivers: dict[tuple[str, uuid.UUID | None], tuple[dict[str, Any], Provider]] = {}
@@ -47,18 +50,24 @@ def _driver(name: str, account_id: uuid.UUID | None) -> Provider:
         raise AuthError(str(error)) from error
     known = _drivers.get((name, account_id))
     if known is None or known[0] != options:
-        known = _drivers[name, account_id] = options, registry.build(name, **options)
+        driver = registry.build(name, **options)
+        known = _drivers[name, account_id] = options, call_rates.metered(driver, name, account_id, _redis())
     return known[1]
 
 
 @cache
 def real_world() -> World:
-    """The world of a running system. A silent Redis costs a step a second, never a hang."""
-    client: redis.Redis = redis.Redis.from_url(
+    """The world of a running system."""
+    return World(now=timezone.now, provider=_driver, publisher=Publisher(_redis()))
+
+
+@cache
+def _redis() -> redis.Redis:
+    """A silent Redis costs a step a second, never a hang."""
+    return redis.Redis.from_url(
         settings.REDIS_URL,
         decode_responses=True,
         socket_timeout=1,
         socket_connect_timeout=1,
         retry=Retry(NoBackoff(), 0),
     )
-    return World(now=timezone.now, provider=_driver, publisher=Publisher(client))

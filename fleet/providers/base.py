@@ -286,9 +286,14 @@ class Conflict(ProviderError):
 
 
 class Throttled(ProviderError):
-    """Too many calls: repeat later, more slowly."""
+    """Too many calls, and nothing was changed: repeat later, more slowly."""
 
     code = "throttled"
+
+    def __init__(self, message: str = "", *, retry_after: timedelta | None = None) -> None:
+        """`retry_after`: when the next call may be let through, where that is known."""
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class AmbiguousOutcome(ProviderError):

@@ -19,6 +19,7 @@ WITHDRAWN = "discovery:withdrawn"  # Sorted set: name of a removed key -> when (
 REBUILDING = "discovery:rebuilding"  # String: token of the rebuild under way; gone = a flush overtook it
 REFUSALS = "heartbeat:refusals"  # Hash: see records.Refusal; what the routers have refused and nobody has taken yet
 REFUSALS_TAKEN = "heartbeat:refusals:taken"  # Hash: the same, while the control plane writes it down
+CALLS = "provider:calls:{provider}:{account}"  # Hash: how much an account may be asked now, see fleet's call_rates
 
 # Lifetimes, seconds. An instance's hash must outlive a long absence of the control plane: routing goes on without it.
 INSTANCE_TTL = 24 * 3600
@@ -28,6 +29,7 @@ ROUTER_TTL = 15
 WITHDRAWN_TTL = 24 * 3600
 REBUILDING_TTL = 600
 REFUSALS_TTL = 24 * 3600
+CALLS_TTL = 600  # any bucket is full again by then
 
 REFUSALS_KEPT = 256  # fields: whoever is refused from many addresses must not fill Redis
 
@@ -46,6 +48,10 @@ def api_key(sha256: str) -> str:
 
 def router(router_id: str) -> str:
     return ROUTER.format(router_id=router_id)
+
+
+def provider_calls(provider: str, account: str) -> str:
+    return CALLS.format(provider=provider, account=account)
 
 
 # For scans: what an instance's, a key's or a model set's name begins with.

@@ -125,7 +125,7 @@ def stage(db: None) -> Iterator[Stage]:
     client: redis.Redis = redis.Redis.from_url(settings.REDIS_URL, decode_responses=True)
     client.flushdb()
     publisher = Publisher(client)
-    world = World(now=clock, provider=lambda name, account: cloud, publisher=publisher)
+    world = World(now=clock, provider=lambda name, account: cloud, publisher=publisher, chance=lambda: 0.0)
     yield Stage(clock, cloud, world, client)
     client.flushdb()
     client.close()

@@ -65,7 +65,12 @@ class Schedule:
         self.cloud = SimulatedCloud(self.clock, self.director, self.remembers_attempts)
         self.machines = Machines(self.clock, self.cloud)
         self.discovery = SimulatedDiscovery(self.clock, self.director, self.machines.heard)
-        self.world = World(now=self.clock, provider=lambda name, account: self.cloud, publisher=self.discovery)  # type: ignore[arg-type]
+        self.world = World(
+            now=self.clock,
+            provider=lambda name, account: self.cloud,
+            publisher=self.discovery,  # type: ignore[arg-type]
+            chance=self.rng.random,
+        )
         self.invariants = Invariants(self.cloud, self.discovery)
         self.cloud.on_create = self.invariants.before_a_create
         self.cloud.on_start = self._machine_was_started
