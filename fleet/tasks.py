@@ -10,6 +10,7 @@ import logging
 import uuid
 from collections.abc import Iterable
 from datetime import timedelta
+from typing import Any
 
 import redis
 from celery import current_app, shared_task
@@ -32,6 +33,11 @@ RECONCILE = "CMD:RECONCILE"
 COLLECT = "CMD:COLLECT"
 SYNC_CATALOG = "CMD:SYNC_CATALOG"
 
+# The broker hands out what has a lower number first. Clocks have 0, for behind a thousand commands they would expire
+# unheard, and nobody would read a heartbeat. What ends or finds machines goes before what makes new ones.
+_PRIORITY = {TERMINATE: 3, COLLECT: 3, RECONCILE: 3, PROVISION: 6, SYNC_CATALOG: 6}
+_AHEAD = 50  # messages that wait for each process, while the clock publishes more
+
 _PUBLISH_TIMEOUT = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "max_retries": 0}
 
 
@@ -49,7 +55,7 @@ def publish(command: str, payloads: Iterable[tuple[str, ...]]) -> None:
     try:
         with current_app.connection_for_write(transport_options=transport) as connection:
             for payload in payloads:
-                current_app.send_task(command, payload, connection=connection, retry=False)
+                current_app.send_task(command, payload, connection=connection, retry=False, priority=_PRIORITY[command])
     except (OperationalError, redis.RedisError, OSError) as error:
         log.warning("the broker is away, %s waits for the next tick: %s", command, error)
 
@@ -101,9 +107,22 @@ def sync_catalogs_due() -> None:
 def wake_due() -> None:
     with tick("CLOCK:WAKE", period_seconds=settings.WAKE_EVERY) as mine:
         if mine:
-            instances = due.instances(real_world().now())
+            instances = due.instances(real_world().now(), most=_room())
             wake(TERMINATE, instances.being_destroyed)
             wake(PROVISION, instances.rising)
+
+
+def _room() -> int:
+    """How many messages more the orchestrator can soon take.
+
+    A row whose message waits for longer than it was put off gets a second one: a queue that is longer than what is
+    taken meanwhile grows by itself.
+    """
+    with current_app.connection_for_read() as connection:
+        channel: Any = connection.default_channel  # what it can do is not in the stubs
+        waiting = int(channel.queue_declare(current_app.conf.task_default_queue).message_count)
+    most: int = _AHEAD * settings.ORCHESTRATOR_CONCURRENCY
+    return max(most - waiting, 0)
 
 
 @shared_task(name="CLOCK:RECONCILE")

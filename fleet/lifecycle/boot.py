@@ -12,12 +12,12 @@ from django.conf import settings
 from fleet.lifecycle import index, termination
 from fleet.lifecycle.attempts import live_attempt, location_of, provider_of
 from fleet.lifecycle.failing import fail
-from fleet.lifecycle.world import World
+from fleet.lifecycle.world import World, next_look
 from fleet.models import Instance
 from fleet.providers.base import ABSENT, ServerState
 from fleet.states import Status, deadline
 
-_POLL = timedelta(seconds=15)
+POLL, _LONGEST_POLL = timedelta(seconds=15), timedelta(minutes=1)  # between two looks at a machine that runs
 _DEAD = frozenset({ServerState.STOPPED, ServerState.STOPPING})
 # Over this many GB of weights, pulling and loading them takes more than twice as long (docs: providers).
 _LARGE_MODEL_GB = 70
@@ -34,7 +34,7 @@ def step(instance: Instance, world: World) -> datetime | None:
     if trouble:
         return fail(instance, world, trouble)
     index.publish(instance, world)
-    return world.now() + _POLL
+    return next_look(world.now(), since=instance.status_changed_at, soonest=POLL, latest=_LONGEST_POLL)
 
 
 def check_ready(instance: Instance, world: World) -> datetime | None:
@@ -47,7 +47,7 @@ def check_ready(instance: Instance, world: World) -> datetime | None:
         return fail(instance, world, trouble, replace_spot=True)
     stale_since = world.now() - timedelta(seconds=settings.HEARTBEAT_STALE_AFTER)
     silent = instance.last_heartbeat_at is None or instance.last_heartbeat_at < stale_since
-    return world.now() + _POLL if silent else None
+    return world.now() + POLL if silent else None
 
 
 def boot_deadline(instance: Instance) -> timedelta:

@@ -12,15 +12,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from fleet.lifecycle import places
 from fleet.models import Instance, Leak, Sweep
 from fleet.models.lease import Leased
-from fleet.states import BEING_DESTROYED
+from fleet.states import BEING_DESTROYED, Status
 
 _BATCH = 500
+_KEPT_FOR_RISING = 4  # one of so many: what is stuck on its way down must not keep everybody from coming up
 _AGAIN = timedelta(seconds=10)
+# An end that was asked for is one, whatever state it begins in.
+_ENDING = Q(status__in=sorted(BEING_DESTROYED)) | Q(termination_requested_at__isnull=False)
+# Not one that boots: it is only watched over, and a thousand of them would keep everybody else waiting.
+_BEGUN = Q(status=Status.PROVISIONING, provider_instance_id__isnull=False)
 _Row = TypeVar("_Row", bound=Leased)
 
 
@@ -30,13 +35,15 @@ class Instances:
     being_destroyed: tuple[uuid.UUID, ...]
 
 
-def instances(now: datetime) -> Instances:
-    due = list(Instance.objects.due(now).order_by("next_attempt_at").values_list("pk", "status")[:_BATCH])
-    Instance.objects.due(now).filter(pk__in=[pk for pk, _ in due]).update(next_attempt_at=now + _AGAIN)
-    return Instances(
-        rising=tuple(pk for pk, status in due if status not in BEING_DESTROYED),
-        being_destroyed=tuple(pk for pk, status in due if status in BEING_DESTROYED),
-    )
+def instances(now: datetime, *, most: int = _BATCH) -> Instances:
+    """At most `most`. Those whose machines cost money for nothing go first, then those that were begun: a machine that
+    waits to be looked at costs money too, and one that is not made yet does not."""
+    due = Instance.objects.due(now).order_by("next_attempt_at")
+    destroyed = _ids(due.filter(_ENDING), most - most // _KEPT_FOR_RISING)
+    begun_first = due.exclude(_ENDING).alias(begun=_BEGUN).order_by("-begun", "next_attempt_at")
+    rising = _ids(begun_first, most - len(destroyed))
+    Instance.objects.due(now).filter(pk__in=[*destroyed, *rising]).update(next_attempt_at=now + _AGAIN)
+    return Instances(rising=rising, being_destroyed=destroyed)
 
 
 def sweeps(now: datetime) -> Sequence[uuid.UUID]:
@@ -47,6 +54,10 @@ def sweeps(now: datetime) -> Sequence[uuid.UUID]:
 
 def leaks(now: datetime) -> Sequence[uuid.UUID]:
     return _choose(Leak.due(now).filter(ended_at=None), now)
+
+
+def _ids(due: QuerySet[Instance], most: int) -> tuple[uuid.UUID, ...]:
+    return tuple(due.values_list("pk", flat=True)[:most])
 
 
 def _choose(due: QuerySet[_Row], now: datetime) -> Sequence[uuid.UUID]:

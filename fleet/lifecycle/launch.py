@@ -10,10 +10,10 @@ import logging
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from fleet.lifecycle import index, server_spec, ssh_keys, stock, termination, user_data, walk
+from fleet.lifecycle import boot, index, server_spec, ssh_keys, stock, termination, user_data, walk
 from fleet.lifecycle.attempts import live_attempt, location_of, note_asked, provider_of, remember
 from fleet.lifecycle.failing import fail
-from fleet.lifecycle.world import ORCHESTRATOR, World, look_again
+from fleet.lifecycle.world import ORCHESTRATOR, World, next_look
 from fleet.models import Attempt, Instance
 from fleet.providers.base import (
     ABSENT,
@@ -65,7 +65,7 @@ def _bring_up(instance: Instance, attempt: Attempt, world: World) -> datetime | 
     if view is not None and view.state is ServerState.STOPPED:
         view = _switch_on(instance, attempt, provider, view)
     if view is None or view.state is not ServerState.RUNNING or view.ip_address is None:
-        return look_again(since=attempt.asked_at or attempt.started_at, now=world.now(), at_most=_LONGEST_WAIT)
+        return next_look(world.now(), since=attempt.asked_at or attempt.started_at)
     remember(instance, attempt, view, world)  # its address may be billed by itself, and did not exist before
     now = world.now()
     stock.succeeded(attempt, now=now)
@@ -79,7 +79,7 @@ def _bring_up(instance: Instance, attempt: Attempt, world: World) -> datetime | 
     )
     if moved:
         index.publish(instance, world)
-    return now
+    return now + boot.POLL
 
 
 def _switch_on(instance: Instance, attempt: Attempt, provider: Provider, view: ServerView) -> ServerView:

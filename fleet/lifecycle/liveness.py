@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.conf import settings
+from django.db import connection, transaction
 
 from fleet.lifecycle import index, interruption
 from fleet.lifecycle.failing import fail
@@ -22,7 +24,12 @@ from routing.discovery.records import Pulse
 
 log = logging.getLogger(__name__)
 
-_HEARD = ["last_heartbeat_at", "worker_ready", "worker_detail", "unready_since"]
+_HEARD = """
+    UPDATE "instances" SET last_heartbeat_at = heard.at, worker_ready = heard.ready, worker_detail = heard.detail,
+                           unready_since = heard.unready_since
+    FROM unnest(%s::uuid[], %s::timestamptz[], %s::boolean[], %s::text[], %s::timestamptz[])
+         AS heard(id, at, ready, detail, unready_since)
+    WHERE "instances".id = heard.id"""
 
 
 def read_heartbeats(world: World) -> None:
@@ -60,8 +67,23 @@ def _write_down(workers: Sequence[Instance], pulses: Mapping[str, Pulse]) -> lis
         worker.unready_since = None if pulse.ready else _unready_since(worker, at)
         worker.last_heartbeat_at, worker.worker_ready, worker.worker_detail = at, pulse.ready, pulse.detail
         heard.append(worker)
-    Instance.objects.bulk_update(heard, _HEARD, batch_size=1000)
+    _update(heard)
     return heard
+
+
+def _update(heard: Sequence[Instance]) -> None:
+    """In one statement whose text does not grow: a CASE with an arm for each of 1,000 workers costs half a second."""
+    if not heard:
+        return
+    columns: list[Any] = [
+        [worker.pk for worker in heard],
+        [worker.last_heartbeat_at for worker in heard],
+        [worker.worker_ready for worker in heard],
+        [worker.worker_detail for worker in heard],
+        [worker.unready_since for worker in heard],
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(_HEARD, columns)
 
 
 def _unready_since(worker: Instance, at: datetime) -> datetime:
@@ -72,14 +94,13 @@ def _unready_since(worker: Instance, at: datetime) -> datetime:
 
 
 def _ready(worker: Instance, world: World) -> None:
-    moved = worker.move(
-        Status.READY,
-        reason="its worker is healthy",
-        actor=ORCHESTRATOR,
-        at=world.now(),
-        # An end that was asked for since the worker was read is still to be acted on: one look more finds it.
-        next_attempt_at=world.now(),
-    )
+    with transaction.atomic():
+        moved = worker.move(Status.READY, reason="its worker is healthy", actor=ORCHESTRATOR, at=world.now())
+        # Nothing more is due, but for an end that was asked for since the worker was read: it has set its time. One
+        # that is asked for from here on waits for this transaction, and sets it then.
+        Instance.objects.filter(pk=worker.pk, status=Status.READY, termination_requested_at__isnull=True).update(
+            next_attempt_at=None
+        )
     if moved:
         index.publish(worker, world)
 

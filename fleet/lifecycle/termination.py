@@ -10,7 +10,7 @@ from django.conf import settings
 
 from fleet.lifecycle import index
 from fleet.lifecycle.attempts import close, destroy_step, live_attempt, location_of, provider_of, remember
-from fleet.lifecycle.world import ORCHESTRATOR, POLL, World, look_again
+from fleet.lifecycle.world import ORCHESTRATOR, World, next_look
 from fleet.models import Attempt, Instance
 from fleet.states import Status
 
@@ -25,28 +25,31 @@ _LONGEST_WAIT = timedelta(minutes=5)
 def begin(instance: Instance, world: World) -> datetime:
     """From the intent to DRAINING. Routing stops before anything is destroyed."""
     now = world.now()
+    # Only a worker that took requests has something to finish.
+    drain = instance.drain and instance.status == Status.READY
+    # No heartbeat that could end the drain comes sooner.
+    due = now + _SETTLING if drain else now
     moved = instance.move(
         Status.DRAINING,
         reason=instance.termination_reason or "termination requested",
         actor=instance.termination_actor or ORCHESTRATOR,
         at=now,
         lease=instance.lock_token,
-        next_attempt_at=now,
-        # Only a worker that took requests has something to finish.
-        drain=instance.drain and instance.status == Status.READY,
+        next_attempt_at=due,
+        drain=drain,
     )
     if moved:
         index.publish(instance, world)
-    return now
+    return due
 
 
 def step(instance: Instance, world: World) -> datetime | None:
     if instance.status == Status.DRAINING and not _drained(instance, world):
-        return world.now() + POLL
+        return next_look(world.now(), since=instance.status_changed_at)
     attempt = live_attempt(instance)
     if attempt is not None and not _destroyed(instance, attempt, world):
         _alarm_if_stuck(instance, world)
-        return look_again(since=_destroying_since(instance, world), now=world.now(), at_most=_LONGEST_WAIT)
+        return next_look(world.now(), since=_destroying_since(instance, world), latest=_LONGEST_WAIT)
     now = world.now()
     moved = instance.move(
         Status.TERMINATED,

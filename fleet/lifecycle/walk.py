@@ -14,7 +14,7 @@ from catalog.placement import Offer, Plan, RankedOffer
 from fleet import accounts, placing
 from fleet.lifecycle import ssh_keys, stock, user_data
 from fleet.lifecycle.attempts import close, destroy_step
-from fleet.lifecycle.world import World, look_again
+from fleet.lifecycle.world import World, next_look
 from fleet.models import Attempt, Instance
 from fleet.providers.base import CapacityError, ProviderError, QuotaError
 
@@ -77,7 +77,7 @@ def give_up(instance: Instance, attempt: Attempt, *, code: str, detail: str) -> 
 def clear_away(instance: Instance, attempt: Attempt, world: World) -> datetime:
     """Destroy what an attempt left that was given up. Returns when the next step is due."""
     if not destroy_step(attempt, world).is_complete:
-        return look_again(since=attempt.started_at, now=world.now(), at_most=_LONGEST_WAIT)
+        return next_look(world.now(), since=attempt.asked_at or attempt.started_at, latest=_LONGEST_WAIT)
     close(instance, attempt, world)
     return world.now()
 

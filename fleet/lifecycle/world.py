@@ -22,13 +22,19 @@ from fleet.providers import registry
 from fleet.providers.base import AuthError, Provider
 from routing.discovery.publisher import Publisher
 
-POLL = timedelta(seconds=1)  # between two looks at what a provider was asked to do
+POLL, LONGEST_POLL = timedelta(seconds=1), timedelta(seconds=15)  # between two looks at what a provider was asked
 ORCHESTRATOR = "orchestrator"  # the actor of the moves that nobody asked for by name
 
 
-def look_again(*, since: datetime, now: datetime, at_most: timedelta) -> datetime:
-    """When to look the next time: soon at first, then ever more rarely, after a tenth of what it has taken so far."""
-    return now + min(max(POLL, (now - since) / 10), at_most)
+def next_look(
+    now: datetime, *, since: datetime, soonest: timedelta = POLL, latest: timedelta = LONGEST_POLL
+) -> datetime:
+    """When to look again at what began at `since`.
+
+    The longer it takes, the longer until the next look: what takes a minute is seen 20 % late at most, and costs the
+    provider's rate of calls a third of what a look each second would.
+    """
+    return now + min(max((now - since) / 5, soonest), latest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,17 +16,19 @@ from celery import current_app
 from django.utils import timezone
 
 from catalog.models import Zone
-from fleet import tasks
+from fleet import commands, tasks
 from fleet.clocks import tick
+from fleet.commands import DeploymentOrder
 from fleet.lifecycle import due
 from fleet.models import ClockTick, Instance, Leak, Rental
 from fleet.states import Status
-from tests.fleet.stage import Stage
+from tests.fleet.stage import OPERATOR, Stage
 
 
 def queued(stage: Stage) -> int:
-    length: Any = stage.redis.llen("orchestrator_events")
-    return int(length)
+    """Messages of every priority: kombu has a list for each."""
+    lengths: list[Any] = [stage.redis.llen(name) for name in stage.redis.keys("orchestrator_events*")]
+    return sum(map(int, lengths))
 
 
 def test_the_tasks_have_the_names_and_the_queue_that_the_design_gives_them() -> None:
@@ -63,6 +65,18 @@ def test_a_command_is_published_after_the_commit(stage: Stage) -> None:
     assert queued(stage) == 1
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_large_order_wakes_some_and_the_clock_finds_the_others(stage: Stage) -> None:
+    order = DeploymentOrder("acme/small", replicas=20)
+    commands.request_deployment(order, actor=OPERATOR, now=timezone.now() - timedelta(seconds=1))
+    assert queued(stage) == 16
+    stage.redis.flushdb()
+
+    tasks.wake_due()
+
+    assert queued(stage) == 20
+
+
 @pytest.mark.django_db
 def test_an_intent_whose_message_was_lost_is_woken_by_the_clock(stage: Stage) -> None:
     instance = stage.deploy()
@@ -92,6 +106,33 @@ def test_what_is_over_or_being_worked_on_is_not_woken(stage: Stage) -> None:
     tasks.wake_due()
 
     assert queued(stage) == 0
+
+
+def test_a_clock_is_handed_out_first_and_what_creates_last(stage: Stage) -> None:
+    tasks.wake(tasks.PROVISION, [Instance().pk])
+    tasks.wake(tasks.TERMINATE, [Instance().pk])
+    current_app.send_task("CLOCK:WAKE", queue="orchestrator_events")
+
+    with current_app.connection_for_read() as connection:
+        channel: Any = connection.default_channel
+        handed_out = [channel.basic_get("orchestrator_events", no_ack=True).headers["task"] for _ in range(3)]
+
+    assert handed_out == ["CLOCK:WAKE", "CMD:TERMINATE", "CMD:PROVISION"]
+
+
+@pytest.mark.django_db
+def test_the_clock_does_not_add_to_a_queue_that_is_long(stage: Stage, settings: Any) -> None:
+    settings.ORCHESTRATOR_CONCURRENCY = 1
+    instance = stage.deploy()
+    Instance.objects.filter(pk=instance.pk).update(next_attempt_at=timezone.now() - timedelta(seconds=1))
+    tasks.wake(tasks.PROVISION, [Instance().pk for _ in range(50)])
+
+    tasks.wake_due()
+    assert queued(stage) == 50
+    stage.redis.flushdb()
+    tasks.wake_due()
+
+    assert queued(stage) == 1
 
 
 @pytest.mark.django_db
