@@ -32,7 +32,6 @@ from fleet.states import Status, deadline
 
 log = logging.getLogger(__name__)
 
-_LONGEST_WAIT = timedelta(seconds=15)  # for a machine to be found, to run, to have an address
 _GRACE_OF_A_NEW_MACHINE = timedelta(minutes=2)  # how long "not found" after a create means "not yet visible"
 
 

@@ -117,6 +117,10 @@ class Metered:
     def listing_lag(self) -> timedelta:
         return self._driver.listing_lag
 
+    @property
+    def remembers_attempts(self) -> bool:
+        return self._driver.remembers_attempts
+
     def locations(self) -> Sequence[Location]:
         return self._call(Urgency.GOING_ON, self._driver.locations)
 
