@@ -37,12 +37,10 @@ class Clock:
         self.at += timedelta(**delta)
 
 
-@dataclass
-class Stage:
+@dataclass(kw_only=True)
+class Scene:
     """A world with one model and a few offers, and what a test does in it."""
 
-    clock: Clock
-    cloud: PaperCloud
     world: World
     redis: redis.Redis
 
@@ -50,7 +48,7 @@ class Stage:
         request = commands.request_deployment(
             DeploymentOrder("acme/small", **order),
             actor=OPERATOR,
-            now=self.clock(),
+            now=self.world.now(),
         )
         return request.deployments.get().instance
 
@@ -67,7 +65,7 @@ class Stage:
             bootstrap_token=worker_keys.bootstrap_token(attempt.pk),
             agent_token=AGENT_TOKEN,
             address=str(Instance.objects.get(pk=instance.pk).ip_address),
-            now=self.clock(),
+            now=self.world.now(),
             world=self.world,
         ).engine_api_key
 
@@ -77,7 +75,7 @@ class Stage:
             self.redis.hset(
                 keys.instance(str(instance.pk)),
                 mapping={
-                    "last_heartbeat": self.clock().timestamp(),
+                    "last_heartbeat": self.world.now().timestamp(),
                     "ready": int(ready),
                     "worker_load": load,
                     "current_load": load,
@@ -96,12 +94,20 @@ class Stage:
         index.publish(instance, self.world)
         self.heartbeat(instance)
         liveness.read_heartbeats(self.world)
-        instance.refresh_from_db()
+        self.step(instance)  # the one look that follows: whether an end was asked for meanwhile
         assert instance.status == Status.READY
         return instance
 
     def moves(self, instance: Instance) -> list[str]:
         return [transition.to_status for transition in instance.transitions.order_by("id")]
+
+
+@dataclass(kw_only=True)
+class Stage(Scene):
+    """A scene on paper."""
+
+    clock: Clock
+    cloud: PaperCloud
 
 
 @pytest.fixture
@@ -117,15 +123,19 @@ def stage(db: None) -> Iterator[Stage]:
             InstanceAvailability.objects.create(
                 instance_type=kind, zone=zone, price_per_hour=Decimal(price), currency="EUR", stock="available"
             )
-    LlmModel.objects.create(
-        name="Small", model_id="acme/small", required_vram_gb=4, context_length=8192, parameters=1_000_000_000
-    )
+    a_small_model()
     clock = Clock()
     cloud = PaperCloud(now=clock)
     client: redis.Redis = redis.Redis.from_url(settings.REDIS_URL, decode_responses=True)
     client.flushdb()
     publisher = Publisher(client)
     world = World(now=clock, provider=lambda name, account: cloud, publisher=publisher, chance=lambda: 0.0)
-    yield Stage(clock, cloud, world, client)
+    yield Stage(clock=clock, cloud=cloud, world=world, redis=client)
     client.flushdb()
     client.close()
+
+
+def a_small_model() -> LlmModel:
+    return LlmModel.objects.create(
+        name="Small", model_id="acme/small", required_vram_gb=4, context_length=8192, parameters=1_000_000_000
+    )
