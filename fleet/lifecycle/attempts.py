@@ -60,10 +60,10 @@ def destroy_step(attempt: Attempt, world: World) -> Destruction:
     """One step towards nothing being left of the attempt's machine; what is gone stops costing."""
     provider = provider_of(attempt, world)
     result = provider.destroy_step(attempt.handle(location_of(attempt)))
-    if attempt.asked_at and world.now() < attempt.asked_at + provider.listing_lag:
-        # So soon after the create "not found" may mean "not yet visible": all of it is asked for again.
-        result = Destruction(frozenset({attempt.server_id, *attempt.volume_ids, *attempt.ip_ids}))
     ledger.end(attempt, remaining=result.remaining, now=world.now())
+    if result.is_complete and attempt.asked_at and world.now() < attempt.asked_at + provider.listing_lag:
+        # So soon after the create "not found" may mean "not yet visible": all of it is asked for again.
+        return Destruction(frozenset({attempt.server_id, *attempt.volume_ids, *attempt.ip_ids}))
     return result
 
 

@@ -63,9 +63,11 @@ def _bring_up(instance: Instance, attempt: Attempt, world: World) -> datetime | 
     view = _machine(instance, attempt, provider, world)
     if view is not None and view.state is ServerState.STOPPED:
         view = _switch_on(instance, attempt, provider, view)
+    if view is not None:
+        # Its address is billed by itself, and came with the power: whatever happens to the machine from here on.
+        remember(instance, attempt, view, world)
     if view is None or view.state is not ServerState.RUNNING or view.ip_address is None:
         return next_look(world.now(), since=attempt.asked_at or attempt.started_at)
-    remember(instance, attempt, view, world)  # its address may be billed by itself, and did not exist before
     now = world.now()
     stock.succeeded(attempt, now=now)
     moved = instance.move(

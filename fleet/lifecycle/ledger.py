@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from fleet.models import Attempt, Leak, Rental
@@ -18,15 +18,17 @@ def record(attempt: Attempt, view: ServerView, *, now: datetime) -> None:
     )
 
 
-def end(attempt: Attempt, *, remaining: Iterable[str], now: datetime) -> None:
-    """What the provider no longer says to exist has stopped costing; an address that went with its machine too.
+def end(attempt: Attempt, *, remaining: Collection[str], now: datetime) -> None:
+    """What the provider says to be gone has stopped costing; what it says to be there again has not.
 
+    Nothing stops before its machine: an address that goes with it is in no handle, so that no answer names it.
     Not what leaks: a second machine with the attempt's tag is another one, and its own destruction ends it.
     """
     leaking = Leak.objects.filter(ended_at=None).values("rental")
-    Rental.objects.filter(attempt=attempt, until=None).exclude(pk__in=leaking).exclude(
-        resource_id__in=sorted(remaining)
-    ).update(until=now)
+    ours = Rental.objects.filter(attempt=attempt).exclude(pk__in=leaking)
+    ours.filter(resource_id__in=remaining).exclude(until=None).update(until=None)
+    if attempt.server_id not in remaining:
+        ours.filter(until=None).exclude(resource_id__in=remaining).update(until=now)
 
 
 def _rentals(attempt: Attempt, view: ServerView, now: datetime) -> Iterable[Rental]:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from tests.clouds.aws.catalogue import PRICES
 from tests.clouds.aws.machines import Machines
 
+_SPOT = Decimal("0.00001")  # moto's, of every type
 _GB_MONTH, _HOURS_PER_MONTH, _ADDRESS = Decimal("0.08"), 730, Decimal("0.005")
 
 
@@ -53,7 +54,8 @@ class Bill:
 
     def _present(self) -> Iterator[tuple[str, str, Decimal]]:
         for instance in self._machines.existing():
-            yield "server", instance.id, PRICES.get(instance.instance_type, Decimal(1))
+            on_demand = PRICES.get(instance.instance_type, Decimal(1))
+            yield "server", instance.id, _SPOT if instance.lifecycle == "spot" else on_demand
             if instance.public_ip:
                 yield "ip", instance.public_ip, _ADDRESS
         for backend in self._machines.regions():

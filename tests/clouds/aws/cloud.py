@@ -77,15 +77,16 @@ class AwsCloud:
 
     def add_servers_of_ours(self, count: int) -> None:
         for _ in range(count):
-            self._add(a_spec(self).tags)
+            self.rent(a_spec(self).tags, self.instance_type)
 
     def add_foreign_server(self) -> str:
-        return self._add({"owner": "somebody else"})
+        return self.rent({"owner": "somebody else"}, self.instance_type)
 
     def switch_off(self, server_id: str) -> None:
         self.aws.machines.region(self.location.region).stop_instances([server_id])
 
-    def _add(self, tags: dict[str, str]) -> str:
+    def rent(self, tags: dict[str, str], instance_type: str) -> str:
+        """As anybody would; returns the server's id."""
         backend = self.aws.machines.region(self.location.region)
         subnet = backend.get_default_subnets()[self.location.zone]
         root = {"VolumeSize": 80, "VolumeType": "gp3", "DeleteOnTermination": True}
@@ -94,7 +95,7 @@ class AwsCloud:
             1,
             None,
             [],
-            instance_type=self.instance_type,
+            instance_type=instance_type,
             is_instance_type_default=False,
             placement=self.location.zone,
             region_name=self.location.region,

@@ -41,8 +41,10 @@ class Faults:
         self._waiting: list[tuple[Callable[[Call], bool], Trouble]] = []
         self._met: dict[str, Trouble] = {}
         self._lock = Lock()
+        self.outage: Trouble | None = None  # of every call, until it is taken back
 
     def clear(self) -> None:
+        self.outage = None
         self._waiting.clear()
         self._met.clear()
 
@@ -55,6 +57,8 @@ class Faults:
 
     def meets(self, call: Call) -> Trouble | None:
         with self._lock:
+            if self.outage is not None:
+                return self.outage
             if call.invocation not in self._met:
                 for entry in self._waiting:
                     if entry[0](call):
