@@ -62,10 +62,10 @@ class Invariants:
         """It is ours, and nobody is served by it: an end was asked for, or it was given up for a reason."""
         if not machine.is_ours:
             self._break(f"{machine.id} is somebody else's, and was destroyed")
-        if self.statuses.get(machine.instance_id) == Status.READY and self._serves(machine.instance_id):
-            status = Instance.objects.get(pk=machine.instance_id).status
-            if status == Status.READY:
-                self._break(f"{machine.id} served, and was destroyed")
+        if machine.started_at is None or not self._serves(machine.instance_id):
+            return
+        if Instance.objects.filter(pk=machine.instance_id, status=Status.READY).exists():
+            self._break(f"{machine.id} served, and was destroyed")
 
     # --- after every event ------------------------------------------------------------------------------------------
 

@@ -31,12 +31,12 @@ from fleet.providers.base import (
     ProviderError,
     ServerSpec,
     ServerView,
+    Unavailable,
 )
 from fleet.states import Status
 from tests.simulation.clock import START
 from tests.simulation.cloud import SimulatedCloud
-from tests.simulation.director import Act, Chances, Named
-from tests.simulation.scenarios import FAULTS_END, random_schedule
+from tests.simulation.director import CALM, Act, Chances, Named
 from tests.simulation.schedule import Schedule
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -307,8 +307,44 @@ def ledger_ends_with_the_order(patch: pytest.MonkeyPatch) -> None:
 # --- what kills them --------------------------------------------------------------------------------------------------
 
 
-def seed(number: int) -> Play:
-    return lambda: random_schedule(number).run(faults_end=FAULTS_END)
+def a_life(chances: Chances = CALM) -> Play:
+    """A machine comes and goes; one appears that no row knows, and one that is somebody else's."""
+
+    def play() -> Schedule:
+        schedule = Schedule(0, chances=chances)
+        schedule.at(0, schedule.deploy)
+        schedule.at(20, schedule.somebody_rents_in_our_name)
+        schedule.at(30, schedule.somebody_else_rents)
+        schedule.at(100, schedule.terminate_all)
+        return schedule.run(faults_end=300)
+
+    return play
+
+
+def a_death() -> Schedule:
+    schedule = Schedule(0)
+    schedule.at(0, schedule.deploy)
+    schedule.at(60, schedule.a_machine_dies)
+    return schedule.run(faults_end=300)
+
+
+def an_end_while_the_cloud_refuses(error: ProviderError) -> Play:
+    def play() -> Schedule:
+        schedule = Schedule(0)
+        schedule.at(0, schedule.deploy)
+        schedule.at(299, lambda: schedule.cloud_refuses(error, lasts=timedelta(minutes=5)))
+        schedule.at(300, schedule.terminate_all)
+        return schedule.run(faults_end=700)
+
+    return play
+
+
+def an_end_of_what_is_hardly_made() -> Schedule:
+    """The machine is not found for some seconds, while its instance is ended already."""
+    schedule = Schedule(0, chances=Chances(late_get=1))
+    schedule.at(0, schedule.deploy)
+    schedule.at(0.5, schedule.terminate_all)
+    return schedule.run(faults_end=60)
 
 
 def held_up(act: Act, kind: str, point: str) -> Play:
@@ -337,25 +373,25 @@ def listed_by_halves() -> Schedule:
 
 
 MUTANTS: Sequence[Mutant] = [
-    Mutant(fence_removed, seed(1163)),
-    Mutant(lease_never_ends, seed(1309)),
-    Mutant(lost_messages_stay_lost, seed(1072)),
-    Mutant(asked_before_it_is_written, seed(1032)),
-    Mutant(started_before_it_is_written, seed(1032)),
+    Mutant(fence_removed, held_up(Act.LONG_PAUSE, "provision", "create")),
+    Mutant(lease_never_ends, held_up(Act.KILL, "provision", "create")),
+    Mutant(lost_messages_stay_lost, a_life(Chances(lose_message=1))),
+    Mutant(asked_before_it_is_written, a_life()),
+    Mutant(started_before_it_is_written, a_life()),
     Mutant(tagged_after_it_is_made, held_up(Act.KILL, "provision", "tag")),
-    Mutant(empty_listing_believed, seed(458)),
-    Mutant(next_offer_after_a_time_out, seed(434)),
-    Mutant(terminated_on_an_error, seed(273)),
-    Mutant(unauthorized_means_absent, seed(434)),
-    Mutant(not_yet_visible_means_gone, seed(888)),
-    Mutant(failed_is_not_destroyed, seed(878)),
+    Mutant(empty_listing_believed, a_life(Chances(lose_answer=1, late_listing=1))),
+    Mutant(next_offer_after_a_time_out, a_life(Chances(lose_answer=1))),
+    Mutant(terminated_on_an_error, an_end_while_the_cloud_refuses(Unavailable("500"))),
+    Mutant(unauthorized_means_absent, an_end_while_the_cloud_refuses(AuthError("401"))),
+    Mutant(not_yet_visible_means_gone, an_end_of_what_is_hardly_made),
+    Mutant(failed_is_not_destroyed, a_death),
     Mutant(gives_up_after_a_quarter_of_an_hour, stuck_for_half_an_hour),
-    Mutant(disks_forgotten, seed(941)),
-    Mutant(nobody_sweeps, seed(941)),
-    Mutant(collector_destroys_what_is_claimed, seed(6)),
+    Mutant(disks_forgotten, a_life()),
+    Mutant(nobody_sweeps, a_life()),
+    Mutant(collector_destroys_what_is_claimed, a_life()),
     Mutant(collector_without_grace, held_up(Act.SHORT_PAUSE, "reconcile", "list")),
     Mutant(half_a_listing_believed, listed_by_halves),
-    Mutant(owner_ignored, seed(941)),
-    Mutant(ledger_knows_machines_only, seed(1032)),
-    Mutant(ledger_ends_with_the_order, seed(1032)),
+    Mutant(owner_ignored, a_life()),
+    Mutant(ledger_knows_machines_only, a_life()),
+    Mutant(ledger_ends_with_the_order, a_life()),
 ]
