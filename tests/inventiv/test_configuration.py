@@ -103,6 +103,8 @@ def test_it_fails_closed_without_secrets_on_a_database_of_ones_own(name: str, mi
         ("SSH_CIDRS", "office"),
         ("AWS_ENDPOINT_URL", "ftp://host"),
         ("SYNC_CATALOG_EVERY", "-1"),
+        ("PROVIDER_CALLS_PER_SECOND", "10"),
+        ("PROVIDER_CALLS_PER_SECOND", "aws=0"),
     ],
 )
 def test_it_names_a_value_that_makes_no_sense(setting: str, value: str, tmp_path: Path) -> None:
