@@ -81,6 +81,9 @@ def _volume_is_gone(ec2: EC2Client, volume_id: str) -> bool:
 
 
 def _address_is_gone(ec2: EC2Client, allocation_id: str) -> bool:
+    if server_id := servers.was_given_with(allocation_id):
+        instance = find_instance(ec2, server_id)
+        return instance is None or servers.state_of(instance) == servers.TERMINATED
     address = find_address(ec2, allocation_id)
     if address is None:
         return True

@@ -103,8 +103,19 @@ def _address_of(instance: InstanceTypeDef, location: Location) -> tuple[Resource
     address = instance.get("PublicIpAddress")
     if not address:
         return ()
+    server_id = instance["InstanceId"]
     launched_at = instance.get("LaunchTime")  # it came with the machine, and goes with it
-    return (address_resource(address, location, server_id=instance["InstanceId"], created_at=launched_at),)
+    return (address_resource(given_with(server_id, address), location, server_id=server_id, created_at=launched_at),)
+
+
+def given_with(server_id: str, address: str) -> str:
+    """What we call the address that a machine was given: AWS has no id for it, and gives it to others afterwards."""
+    return f"{server_id}/{address}"
+
+
+def was_given_with(address_id: str) -> str:
+    """The machine that the address was given with; empty for one that has an id of its own, an Elastic IP."""
+    return address_id.rpartition("/")[0]
 
 
 def address_resource(

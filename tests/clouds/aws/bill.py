@@ -57,9 +57,9 @@ class Bill:
             on_demand = PRICES.get(instance.instance_type, Decimal(1))
             yield "server", instance.id, _SPOT if instance.lifecycle == "spot" else on_demand
             if instance.public_ip:
-                yield "ip", instance.public_ip, _ADDRESS
+                yield "ip", f"{instance.id}/{instance.public_ip}", _ADDRESS
         for backend in self._machines.regions():
             for volume in backend.volumes.values():
                 yield "volume", volume.id, (_GB_MONTH * volume.size / _HOURS_PER_MONTH)
             for address in backend.addresses:
-                yield "ip", address.public_ip, _ADDRESS
+                yield "ip", address.allocation_id, _ADDRESS

@@ -40,6 +40,7 @@ class Machines:
         self.listing_lag = timedelta(0)
         self.deletes_are_held = False
         self.sold_out_at_start: set[tuple[str, str]] = set()  # type, zone
+        self.free_address = ""  # what the next machines are given; empty: one of moto's choice
         self._changes: list[_Change] = []
         self._visible_from: dict[str, datetime] = {}
         self._forgotten_from: dict[str, datetime] = {}
@@ -93,6 +94,7 @@ class Machines:
         reservation = original(backend, *args, **kwargs)
         for instance in reservation.instances:
             instance.launch_time = self.now
+            instance.nics[0].public_ip = self.free_address or instance.public_ip
             for _, device in instance.get_block_device_mapping:
                 backend.get_volume(device.volume_id).create_time = self.now
             self._visible_from[instance.id] = self.now + self.listing_lag

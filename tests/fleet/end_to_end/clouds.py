@@ -298,6 +298,9 @@ class Aws:
         address: str | None = self._instance(server_id).public_ip
         return address
 
+    def give_everybody(self, address: str) -> None:
+        self._aws.machines.free_address = address
+
     def sell_out(self, instance_type: str, zone: str, *, at_start: bool = False) -> None:
         (self._aws.machines.sold_out_at_start if at_start else self._aws.sold_out).add((instance_type, zone))
 

@@ -85,7 +85,7 @@ class WiredStage(Scene):
 
     def ledger(self) -> list[Line]:
         return [
-            Line(row.kind, row.resource_id.rpartition("/")[2], row.since, row.until, row.price_per_hour or Decimal(0))
+            Line(row.kind, row.resource_id, row.since, row.until, row.price_per_hour or Decimal(0))
             for row in Rental.objects.all()
         ]
 

@@ -14,7 +14,7 @@ from fleet.agent import cloud_init
 from fleet.lifecycle import registration
 from fleet.lifecycle.registration import AddressNotConfirmed
 from fleet.states import Status
-from tests.fleet.end_to_end.clouds import Line
+from tests.fleet.end_to_end.clouds import Aws, Line
 from tests.fleet.end_to_end.stage import WiredStage
 from tests.fleet.stage import AGENT_TOKEN
 
@@ -88,6 +88,19 @@ def test_an_end_before_the_machine_runs_is_in_the_ledger_too(stage: WiredStage) 
     stage.end(instance)
 
     assert stage.billed() == []
+    assert_the_ledger_is_the_bill(stage)
+
+
+@pytest.mark.parametrize("cloud", ["aws"], indirect=True)
+def test_an_address_that_another_machine_had_before_is_billed_for_both(stage: WiredStage) -> None:
+    """AWS gives an address to the next one as soon as a machine has gone."""
+    assert isinstance(stage.cloud, Aws)
+    stage.cloud.give_everybody("54.0.0.1")
+
+    for _ in range(2):
+        stage.end(stage.serve(stage.order()))
+
+    assert len([line for line in stage.ledger() if line.kind == "ip"]) == 2
     assert_the_ledger_is_the_bill(stage)
 
 
