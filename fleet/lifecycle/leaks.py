@@ -76,6 +76,9 @@ def _destroy(leak: Leak, handle: Handle, world: World) -> datetime | None:
     with transaction.atomic():
         leak.write(last_error="", done=f"step {leak.steps}: still there: {', '.join(sorted(result.remaining))}")
         _stop_the_clock(leak, handle, result, now)
+        if handle.server_id not in result.remaining:
+            # What waited for the machine need wait no longer: the sooner it is asked for, the truer the ledger.
+            Leak.objects.filter(ended_at=None, server_id=leak.rental.resource_id).update(next_attempt_at=now)
         if result.is_complete:
             _end(leak, f"gone, by the provider's word (step {leak.steps})", now)
             return None
@@ -144,11 +147,11 @@ def _machine_before_it(leak: Leak) -> str:
     if leak.rental.kind == Kind.SERVER:
         return ""
     named = "volume_ids" if leak.rental.kind == Kind.VOLUME else "ip_ids"
+    # An address that a machine was given with it is in no handle, and can't be had without it either.
+    goes_with = Q(rental__resource_id=leak.server_id, rental__until=None)
+    goes_after = Q(**{f"{named}__contains": [leak.rental.resource_id]})
     machines = Leak.objects.filter(
-        ended_at=None,
-        rental__provider=leak.rental.provider_id,
-        rental__kind=Kind.SERVER,
-        **{f"{named}__contains": [leak.rental.resource_id]},
+        goes_with | goes_after, ended_at=None, rental__provider=leak.rental.provider_id, rental__kind=Kind.SERVER
     )
     return machines.values_list("rental__resource_id", flat=True).first() or ""
 

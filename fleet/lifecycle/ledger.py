@@ -10,7 +10,11 @@ from fleet.providers.base import ResourceKind, ServerView
 
 
 def record(attempt: Attempt, view: ServerView, *, now: datetime) -> None:
-    """Write down what the machine is billed for, once. A disk or an address that comes later has a row of its own."""
+    """Write down what the machine is billed for, once. A disk or an address that comes later has a row of its own.
+
+    An address counts from the look that first shows it, if its cloud does not say since when it is there: right after
+    the start, unless the worker ended just then.
+    """
     known = set(Rental.objects.filter(attempt=attempt).values_list("kind", "resource_id"))
     Rental.objects.bulk_create(
         [rental for rental in _rentals(attempt, view, now) if (rental.kind, rental.resource_id) not in known],

@@ -100,9 +100,11 @@ class AwsCloud:
             placement=self.location.zone,
             region_name=self.location.region,
             subnet_id=subnet.id,
+            associate_public_ip=True,
             tags={"instance": tags, "volume": tags},
             block_device_mappings=[{"DeviceName": "/dev/sda1", "Ebs": root}],
         )
+        self.pass_time(0)
         return str(reservation.instances[0].id)
 
     # --- trouble ----------------------------------------------------------------------------------------------------

@@ -103,15 +103,15 @@ class Cloud(Protocol):
     def refuse_everything(self, how: str) -> None:
         """How: one of OUTAGES; "" ends it."""
 
-    def rent(self, tags: Mapping[str, str]) -> str:
-        """A server, by somebody who is not us, in the first zone; returns its id."""
+    def rent(self, tags: Mapping[str, str], *, running: bool = False) -> str:
+        """A server, by somebody who is not us, in the first zone; returns its id. (AWS starts each that it makes.)"""
 
     def rent_volume(self, tags: Mapping[str, str]) -> str: ...
 
     def rent_address(self, tags: Mapping[str, str]) -> str: ...
 
     def remove_server(self, server_id: str) -> None:
-        """As somebody with the console would, and it is gone at once."""
+        """As somebody with the console would."""
 
 
 OUTAGES = ("401", "502", "429")
@@ -194,8 +194,11 @@ class Scaleway:
     def refuse_everything(self, how: str) -> None:
         self._faults.outage = _OUTAGES_OF_SCALEWAY[how] if how else None
 
-    def rent(self, tags: Mapping[str, str]) -> str:
-        return self._cloud.add_server([f"{name}={value}" for name, value in tags.items()]).server_id
+    def rent(self, tags: Mapping[str, str], *, running: bool = False) -> str:
+        server_id = self._cloud.add_server(_joined(tags)).server_id
+        if running:
+            self._ask("POST", "instance/v1", f"servers/{server_id}/action", {"action": "poweron"})
+        return server_id
 
     def rent_volume(self, tags: Mapping[str, str]) -> str:
         body = {"name": "data", "from_empty": {"size": 50 * 10**9}, "tags": _joined(tags)}
@@ -328,17 +331,19 @@ class Aws:
         }
         self._aws.faults.outage = known[how] if how else None
 
-    def rent(self, tags: Mapping[str, str]) -> str:
+    def rent(self, tags: Mapping[str, str], *, running: bool = False) -> str:
         return self._cloud.rent(dict(tags), self.instance_type)
 
     def rent_volume(self, tags: Mapping[str, str]) -> str:
         volume = self._ec2.create_volume(50, self.zones[0].zone)
         self._ec2.create_tags([volume.id], dict(tags))
+        self._cloud.pass_time(0)
         return str(volume.id)
 
     def rent_address(self, tags: Mapping[str, str]) -> str:
         address = self._ec2.allocate_address("vpc")
         self._ec2.create_tags([address.allocation_id], dict(tags))
+        self._cloud.pass_time(0)
         return str(address.allocation_id)
 
     def remove_server(self, server_id: str) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -14,11 +12,10 @@ from fleet.agent import cloud_init
 from fleet.lifecycle import registration
 from fleet.lifecycle.registration import AddressNotConfirmed
 from fleet.states import Status
-from tests.fleet.end_to_end.clouds import Aws, Line
+from tests.fleet.end_to_end.bills import assert_the_ledger_is_the_bill
+from tests.fleet.end_to_end.clouds import Aws
 from tests.fleet.end_to_end.stage import WiredStage
 from tests.fleet.stage import AGENT_TOKEN
-
-A_LOOK = timedelta(seconds=1)  # between two looks at what is being destroyed
 
 
 def test_an_instance_is_placed_serves_and_ends_and_nothing_is_left(stage: WiredStage) -> None:
@@ -110,19 +107,3 @@ def agent_config(user_data: str) -> dict[str, Any]:
     (content,) = [file["content"] for file in files if file["path"] == cloud_init.CONFIG_PATH]
     config: dict[str, Any] = json.loads(content)
     return config
-
-
-def assert_the_ledger_is_the_bill(stage: WiredStage) -> None:
-    bill = {(line.kind, line.id): line for line in stage.cloud.bill()}
-    ledger = {(line.kind, line.id): line for line in stage.ledger()}
-    assert ledger.keys() == bill.keys()
-    for key, line in ledger.items():
-        assert_is(line, bill[key])
-
-
-def assert_is(line: Line, billed: Line) -> None:
-    assert abs(line.since - billed.since) < timedelta(milliseconds=1), line
-    assert line.price_per_hour == pytest.approx(billed.price_per_hour, rel=Decimal("0.0001")), line
-    assert line.until is not None, line
-    assert billed.until is not None, billed
-    assert timedelta(0) <= line.until - billed.until <= A_LOOK, (line, billed)
