@@ -40,11 +40,14 @@ def step(instance: Instance, world: World) -> datetime | None:
         return termination.begin(instance, world)
     limit = deadline(Status.PROVISIONING)
     if limit and world.now() > instance.status_changed_at + limit:
-        return fail(instance, world, f"no running machine within {limit}; last: {instance.last_error or 'no error'}")
+        last = instance.last_error or instance.status_reason
+        return fail(instance, world, f"no running machine within {limit}; last: {last}")
     attempt = live_attempt(instance) or walk.next_attempt(instance, world)
     if attempt is None:
         return fail(instance, world, walk.no_offer_left(instance))
     if isinstance(attempt, walk.Pause):
+        until = f"{attempt.until:%H:%M:%S} UTC"
+        instance.write(status_reason=f"every offer that is left was refused a moment ago; next try at {until}")
         return attempt.until
     if attempt.error_code:
         return walk.clear_away(instance, attempt, world)

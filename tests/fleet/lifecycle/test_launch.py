@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from catalog.models import InstanceAvailability
 from fleet.lifecycle.advance import take_step
 from fleet.models import Instance, Outcome
 from fleet.providers.base import (
@@ -91,6 +92,30 @@ def test_it_fails_with_every_refusal_in_the_reason_when_no_offer_is_left(stage: 
     reason = instance.transitions.get(to_status=Status.FAILED).reason
     assert "SMALL in eu-2: capacity" in reason
     assert "LARGE in eu-2: capacity" in reason
+
+
+def test_one_that_waits_for_stock_says_until_when(stage: Stage) -> None:
+    sell_out(stage)
+
+    waiting = stage.step(stage.deploy())
+
+    assert waiting.status == Status.PROVISIONING
+    until = waiting.next_attempt_at
+    assert until is not None
+    assert waiting.status_reason == (
+        f"every offer that is left was refused a moment ago; next try at {until:%H:%M:%S} UTC"
+    )
+
+
+def test_one_that_waited_in_vain_says_for_what(stage: Stage) -> None:
+    sell_out(stage)
+    waiting = stage.step(stage.deploy())
+
+    stage.clock.forward(minutes=16)
+    stage.step(waiting)
+
+    failed = waiting.transitions.get(to_status=Status.FAILED)
+    assert "last: every offer that is left was refused" in failed.reason
 
 
 @pytest.mark.parametrize("error", [AuthError("bad key"), InvalidSpec("no such image")])
@@ -235,3 +260,8 @@ def test_nobody_reaches_a_machine_where_nobody_is_named(stage: Stage) -> None:
     stage.step(stage.deploy())
 
     assert stage.cloud.specs[0].ingress == ()
+
+
+def sell_out(stage: Stage) -> None:
+    """What every other instance was told of late."""
+    InstanceAvailability.objects.update(last_stockout_at=stage.clock())
