@@ -57,7 +57,7 @@ def _places(value: str) -> None:
 
 
 def _parts(value: str) -> set[str]:
-    return {part.strip() for part in value.split(",")} - {""}
+    return {part.strip() for part in value.split(",")} - {"", "none"}  # "none" is what the list of settings shows
 
 
 # What a machine is: processes of its own, or a line in the books, and whoever reads them plays its agent. A thousand

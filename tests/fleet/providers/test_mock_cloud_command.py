@@ -53,6 +53,14 @@ def test_bill_shows_what_was_spent_and_what_an_hour_costs(cloud: MockCloud) -> N
     assert "per hour: 0.787500 EUR" in mock_cloud("bill")
 
 
+def test_what_the_settings_show_can_be_set(cloud: MockCloud) -> None:
+    mock_cloud("chaos", "set", "stockout", "*")
+
+    mock_cloud("chaos", "set", "stockout", "none")
+
+    assert cloud.driver().ensure_server(a_spec(cloud))
+
+
 def test_chaos_is_set_shown_and_cleared(cloud: MockCloud) -> None:
     assert "<- set" in mock_cloud("chaos", "set", "stockout", "*")
     with pytest.raises(CapacityError):
