@@ -8,6 +8,7 @@ from django import forms
 from django.contrib import admin
 from django.core.exceptions import BadRequest, ValidationError
 from django.http import HttpRequest, HttpResponse
+from django.utils.text import capfirst
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -27,8 +28,9 @@ class CatalogAdmin(ModelAdmin):
         return (*self.readonly_fields, *(self.fixed if obj is not None else ()))
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        context = {"title": capfirst(self.opts.verbose_name_plural), **(extra_context or {})}
         try:
-            return super().changelist_view(request, extra_context)
+            return super().changelist_view(request, context)
         except ValidationError as error:
             # An action was posted for a row whose id is no id: Django itself would let it become a 500.
             raise BadRequest("malformed id") from error

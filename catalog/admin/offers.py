@@ -82,6 +82,7 @@ class OffersPageForm(ModelForm):
     """A page's form with its offers. A row that was not posted (a zone that is newer than the page) is left alone."""
 
     offers: list[OfferForm]
+    are_of_a_zone = False  # which of the two pages: what all its offers share is not said in each row
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -113,6 +114,8 @@ class OffersOfType(OffersPageForm):
 
 
 class OffersOfZone(OffersPageForm):
+    are_of_a_zone = True
+
     def possible_offers(self) -> list[InstanceAvailability]:
         zone: Zone = self.instance
         types = InstanceType.objects.filter(provider=zone.region.provider_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
@@ -11,6 +12,7 @@ from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from fleet import accounts, commands
@@ -44,6 +46,9 @@ class ProviderAccountAdmin(_ModelAdmin):
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         return lookup.partition("__")[0] not in SECRETS and super().lookup_allowed(lookup, value, request)
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        return super().changelist_view(request, {"title": "Provider accounts", **(extra_context or {})})
+
     # --- columns ----------------------------------------------------------------------------------------------------
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProviderAccount]:
@@ -63,7 +68,10 @@ class ProviderAccountAdmin(_ModelAdmin):
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         # The credentials are no columns: the form adds their inputs by itself.
         columns_of_form = ("name", "is_active") if obj else ("provider", "name", "is_active")
-        return super().get_form(request, obj, change, **{**kwargs, "fields": columns_of_form})
+        form = super().get_form(request, obj, change, **{**kwargs, "fields": columns_of_form})
+        if obj is None:
+            _without_buttons(form.base_fields["provider"].widget)
+        return form
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return ("provider", "live_machines", "created_at", "updated_at") if obj else ()
@@ -73,7 +81,7 @@ class ProviderAccountAdmin(_ModelAdmin):
         dates = [] if obj is None else [("Use", {"fields": ("live_machines", "created_at", "updated_at")})]
         return [
             (None, {"fields": ("provider", "name", "is_active")}),
-            *((f"Credentials at {provider}", {"fields": _inputs(provider)}) for provider in shown),
+            *((f"Credentials at {provider}", _credentials(provider, is_new=obj is None)) for provider in shown),
             *dates,
         ]
 
@@ -125,5 +133,16 @@ class ProviderAccountAdmin(_ModelAdmin):
         return TemplateResponse(request, "admin/fleet/provideraccount/remove.html", context)
 
 
-def _inputs(provider: str) -> list[str]:
-    return [input_name(provider, credential) for credential in CREDENTIALS.get(provider, ())]
+def _without_buttons(widget: Any) -> None:
+    """A provider is added with its driver, and is nothing to edit on the way to an account."""
+    widget.can_add_related = widget.can_change_related = False
+    widget.can_delete_related = widget.can_view_related = False
+
+
+def _credentials(provider: str, *, is_new: bool) -> dict[str, Any]:
+    inputs = [input_name(provider, credential) for credential in CREDENTIALS.get(provider, ())]
+    hints = [f"Only for an account at {provider}."] if is_new else []
+    if provider not in settings.ENABLED_PROVIDERS:
+        hints.append("ENABLED_PROVIDERS does not name the provider: nothing new is rented there.")
+    check = "{} <code>manage.py check_provider {}</code> says what works and what is missing."
+    return {"fields": inputs, "description": format_html(check, " ".join(hints), provider)}

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
@@ -17,6 +18,24 @@ from fleet import commands
 from fleet.admin import columns
 from fleet.admin.actor import actor_of
 from fleet.admin.read_only import ReadOnlyAdmin
+
+
+class ResultFilter(admin.SimpleListFilter):
+    title = "result"
+    parameter_name = "result"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("failed", "Failed"), ("partly", "Partly"), ("done", "Done")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[CatalogSync]) -> QuerySet[CatalogSync]:
+        match self.value():
+            case "failed":
+                return queryset.exclude(error="")
+            case "partly":
+                return queryset.filter(error="").exclude(skipped="")
+            case "done":
+                return queryset.filter(error="", skipped="", succeeded_at__isnull=False)
+        return queryset
 
 
 @admin.register(CatalogSync)
@@ -34,7 +53,7 @@ class CatalogSyncAdmin(ReadOnlyAdmin):
         "vanished",
         "requested",
     )
-    list_filter = ("provider", ("error", admin.EmptyFieldListFilter))
+    list_filter = (("provider", admin.RelatedOnlyFieldListFilter), ResultFilter)
     list_select_related = ("provider", "zone")
     search_fields = ("provider__name", "zone__name")
     ordering = ("provider__name", "zone__name")

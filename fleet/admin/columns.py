@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from catalog.admin.columns import NOTHING, price
+from catalog.admin.columns import NOTHING, list_link, price
 from fleet.models import Outcome
 from fleet.states import DEFINITIONS, Status
 
@@ -23,6 +23,7 @@ __all__ = [
     "amounts",
     "badge",
     "link",
+    "list_link",
     "moment",
     "outcome_badge",
     "per_hour",
@@ -30,6 +31,8 @@ __all__ = [
     "short",
     "status_badge",
 ]
+
+_CENT = Decimal("0.01")
 
 Tone = Literal["good", "busy", "warn", "bad", "quiet"]
 
@@ -91,8 +94,12 @@ def per_hour(prices: Iterable[tuple[Decimal, str]]) -> str:
 
 
 def amounts(sums: Mapping[str, Decimal]) -> str:
-    """ "7.52 EUR, 1.20 USD" """
-    return ", ".join(price(amount, currency) for currency, amount in sums.items()) or NOTHING
+    """To the cent: "7.52 EUR, 1.20 USD". What is less than one says so."""
+    return ", ".join(_to_the_cent(amount, currency) for currency, amount in sums.items()) or NOTHING
+
+
+def _to_the_cent(amount: Decimal, currency: str) -> str:
+    return f"< {_CENT} {currency}" if 0 < amount < _CENT else price(amount.quantize(_CENT), currency)
 
 
 def age(instant: datetime | None, now: datetime) -> str:

@@ -6,6 +6,7 @@ import uuid
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 
 from catalog import currency, fit
@@ -62,7 +63,7 @@ class DeployForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["providers"].choices = [(name, name) for name in _provider_names()]  # type: ignore[attr-defined]
+        self.fields["providers"].choices = _providers()  # type: ignore[attr-defined]
         self.fields["zones"].choices = _zones_by_region()  # type: ignore[attr-defined]
 
     def order(self) -> DeploymentOrder:
@@ -92,8 +93,9 @@ class DeployForm(forms.Form):
         self.add_error(name if name in self.fields else None, forms.ValidationError(refusal.message, refusal.code))
 
 
-def _provider_names() -> list[str]:
-    return list(Provider.objects.values_list("name", flat=True))
+def _providers() -> list[tuple[str, str]]:
+    names = Provider.objects.values_list("name", flat=True)
+    return [(name, name if name in settings.ENABLED_PROVIDERS else f"{name} (not enabled)") for name in names]
 
 
 def _zones_by_region() -> list[tuple[str, list[tuple[str, str]]]]:

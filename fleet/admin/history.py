@@ -45,7 +45,8 @@ class AttemptColumns:
 
     @admin.display(description="price per hour", ordering="price_per_hour")
     def price(self, attempt: Attempt) -> str:
-        return columns.price(attempt.price_per_hour, attempt.currency)
+        price = columns.price(attempt.price_per_hour, attempt.currency)
+        return f"{price} (spot)" if attempt.spot else price
 
 
 class AttemptInline(AttemptColumns, ReadOnlyInline):
@@ -59,9 +60,7 @@ class AttemptInline(AttemptColumns, ReadOnlyInline):
         "price",
         "error_code",
         "detail",
-        "server_id",
         "started_at",
-        "ended_at",
     )
 
     def get_queryset(self, request: Any) -> Any:
@@ -77,9 +76,9 @@ class AttemptAdmin(AttemptColumns, ReadOnlyAdmin):
         "outcome_badge",
         "type_link",
         "zone_link",
+        "account_in_words",
         "price",
         "error_code",
-        "ended_at",
     )
     list_filter = (
         "outcome",
@@ -134,6 +133,7 @@ class TransitionAdmin(TransitionColumns, ReadOnlyAdmin):
 
 class HeartbeatRefusalInline(ReadOnlyInline):
     model = HeartbeatRefusal
+    verbose_name_plural = "refused heartbeats"
     fields = readonly_fields = ("reason", "address", "times", "first_at", "last_at")
 
 

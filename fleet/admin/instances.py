@@ -21,6 +21,8 @@ from fleet.admin.termination import TerminationActions
 from fleet.models import Deployment, Instance, Rental
 from fleet.states import DEFINITIONS, FINAL, Status
 
+_END = "End"
+_TERMINATION = (("termination_requested_at", "termination_actor"), ("termination_reason", "drain"))
 _REASON_LENGTH = 60  # characters of a reason that a list shows
 
 
@@ -29,15 +31,13 @@ class InstanceAdmin(TerminationActions, ReadOnlyAdmin):
     list_display = (
         "short_id",
         "status_badge",
+        "reason",
         "model_link",
-        "provider_name",
-        "zone_link",
         "type_link",
+        "place",
         "price",
-        "ip_address",
         "heartbeat",
         "created",
-        "reason",
     )
     list_filter = (
         "status",
@@ -70,21 +70,12 @@ class InstanceAdmin(TerminationActions, ReadOnlyAdmin):
                     ("provider_link", "zone_link", "type_link"),
                     "gpus",
                     ("price", "cost", "created_at"),
-                    ("provider_instance_id", "ip_address", "port"),
+                    ("id_at_the_provider", "address", "port"),
                 )
             },
         ),
         ("Worker", {"fields": (("heartbeat", "registered_at"), "worker_detail")}),
-        (
-            "End",
-            {
-                "fields": (
-                    ("termination_requested_at", "termination_actor"),
-                    ("termination_reason", "drain"),
-                    ("interrupted_at", "terminated_at"),
-                )
-            },
-        ),
+        (_END, {"fields": (*_TERMINATION, ("interrupted_at", "terminated_at"))}),
         ("Orchestrator", {"fields": (("next_attempt_at", "lock_expires_at"), ("failures", "last_error"))}),
     )
 
@@ -115,9 +106,9 @@ class InstanceAdmin(TerminationActions, ReadOnlyAdmin):
     def deployment_link(self, instance: Instance) -> SafeString | str:
         return columns.link(_deployment(instance))
 
-    @admin.display(description="provider", ordering="provider__name")
-    def provider_name(self, instance: Instance) -> str:
-        return instance.provider.name
+    @admin.display(description="where", ordering="zone__name")
+    def place(self, instance: Instance) -> SafeString:
+        return format_html("{}<br>{}", instance.provider, columns.link(instance.zone))
 
     @admin.display(description="provider")
     def provider_link(self, instance: Instance) -> SafeString | str:
@@ -144,7 +135,15 @@ class InstanceAdmin(TerminationActions, ReadOnlyAdmin):
     def gpus(self, instance: Instance) -> str:
         profile = dict(instance.gpu_profile)
         machine = f"{profile.pop('count', 1)} x {profile.pop('name', '?')}, {profile.pop('vram', '?')} GB each"
-        return "; ".join([machine, *(f"{name.replace('_', ' ')} {value}" for name, value in profile.items())])
+        return "; ".join([machine, *(_in_words(name, value) for name, value in profile.items())])
+
+    @admin.display(description="id at the provider")
+    def id_at_the_provider(self, instance: Instance) -> str:
+        return instance.provider_instance_id or columns.NOTHING
+
+    @admin.display(description="IP address")
+    def address(self, instance: Instance) -> str:
+        return instance.ip_address or columns.NOTHING
 
     @admin.display(description="last heartbeat", ordering="last_heartbeat_at")
     def heartbeat(self, instance: Instance) -> SafeString | str:
@@ -163,12 +162,27 @@ class InstanceAdmin(TerminationActions, ReadOnlyAdmin):
 
     # --- the page -------------------------------------------------------------------------------------------------
 
+    def get_fieldsets(self, request: HttpRequest, obj: Instance | None = None) -> Any:
+        ends = obj is not None and (obj.termination_requested_at or obj.interrupted_at or obj.terminated_at)
+        return [section for section in self.fieldsets if ends or section[0] != _END]
+
+    def get_inlines(self, request: HttpRequest, obj: Instance | None) -> list[Any]:
+        # Refused heartbeats are rare: an empty table of them would look as if something were missing.
+        refused = obj is not None and obj.heartbeat_refusals.exists()
+        return [inline for inline in self.inlines if refused or inline is not HeartbeatRefusalInline]
+
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         may_end = self.has_command_permission(request)
         context = {"may_end": may_end, "final_statuses": FINAL, **(extra_context or {})}
         return super().change_view(request, object_id, form_url, context)
+
+
+def _in_words(name: str, value: Any) -> str:
+    """Of the profile's numbers: "KV cache 1.88 GB", "tensor parallel size 4"."""
+    words, gigabytes = name.removesuffix("_gb").replace("_", " ").replace("kv", "KV"), name.endswith("_gb")
+    return f"{words} {value} GB" if gigabytes else f"{words} {value}"
 
 
 def _deployment(instance: Instance) -> Deployment | None:

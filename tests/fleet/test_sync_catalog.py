@@ -287,6 +287,18 @@ def test_the_list_shows_what_came_of_each_zone(mock_home: Path) -> None:
     assert 'inv-bad" title="account of the settings: unavailable' in page
 
 
+@pytest.mark.parametrize(("result", "shown"), [("failed", 1), ("partly", 1), ("done", 2), ("", 4)])
+def test_the_list_is_narrowed_to_a_result(result: str, shown: int) -> None:
+    run()
+    of_zones = CatalogSync.objects.exclude(zone=None).order_by("zone__name")
+    CatalogSync.objects.filter(pk=of_zones[0].pk).update(error="unavailable")
+    CatalogSync.objects.filter(pk=of_zones[1].pk).update(skipped="ODD-TYPE: no GPU")
+
+    response = browser(Role.VIEWER).get(LIST, {"result": result} if result else {})
+
+    assert response.context["cl"].result_count == shown
+
+
 def test_a_zone_can_still_be_deleted_after_a_sync() -> None:
     run()
     zone = CatalogSync.objects.get(zone__name="mock-us-1").zone

@@ -52,6 +52,17 @@ def test_an_admin_adds_an_account_and_its_credentials_are_sealed(admin: Client, 
     assert CANARY not in row.credentials
 
 
+def test_the_form_says_that_a_provider_is_not_enabled_and_how_to_check_it(admin: Client, scaleway: Provider) -> None:
+    text = admin.get(ADD).content.decode()
+
+    assert "ENABLED_PROVIDERS does not name the provider" in text
+    assert "manage.py check_provider scaleway" in text
+
+
+def test_the_form_offers_no_other_provider_to_add(admin: Client, scaleway: Provider) -> None:
+    assert "add_id_provider" not in admin.get(ADD).content.decode()
+
+
 def test_a_list_of_regions_is_kept_as_one(admin: Client) -> None:
     aws = Provider.objects.create(name="aws")
     given = {"access_key_id": "AKIAXXXXXXXXXXXXXXXX", "secret_access_key": "c" * 40, "regions": "eu-west-3, us-east-1"}

@@ -31,6 +31,11 @@ def test_prices_are_summed_for_each_currency() -> None:
     assert columns.per_hour(prices) == "3.50 EUR and 2.00 USD per hour"
 
 
+@pytest.mark.parametrize(("amount", "text"), [("2.3816", "2.38 EUR"), ("0.0049", "< 0.01 EUR"), ("0", "0.00 EUR")])
+def test_a_cost_is_written_to_the_cent(amount: str, text: str) -> None:
+    assert columns.amounts({"EUR": Decimal(amount)}) == text
+
+
 @pytest.mark.parametrize(
     ("ago", "text"),
     [

@@ -11,7 +11,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from catalog.models import InstanceAvailability, LlmModel
+from catalog.models import InstanceAvailability, LlmModel, Provider
 from catalog.placement import Limits
 from fleet.models import Deployment, DeploymentRequest, Instance
 from fleet.states import Status
@@ -104,6 +104,14 @@ def test_the_same_page_sent_with_another_order_is_refused(operator: Client, mode
     assert Instance.objects.count() == 1
     fresh = response.context["adminform"].form["idempotency_key"].value()
     assert str(fresh) != str(form["idempotency_key"])
+
+
+def test_it_says_which_providers_are_not_enabled(operator: Client) -> None:
+    Provider.objects.create(name="aws")
+
+    form = operator.get(ADD).context["adminform"].form
+
+    assert form.fields["providers"].choices == [("aws", "aws (not enabled)"), ("mock", "mock")]
 
 
 @pytest.mark.parametrize(
