@@ -68,14 +68,14 @@ class BillingFilter(_OpenOrEnded):
 class RentalColumns:
     """What a rented thing's row shows, in the ledger and where it leaks."""
 
-    @admin.display(description="resource", ordering="resource_id")
+    @admin.display(description="resource")
     def resource(self, row: Any) -> str:
         return str(_rental(row))
 
     @admin.display(description="where")
     def place(self, row: Any) -> SafeString:
         rental = _rental(row)
-        where = format_html('<span class="inv-nowrap">{} {}</span>', rental.provider, rental.zone)
+        where = format_html('<span class="inv-nowrap">{}<br>{}</span>', rental.provider, rental.zone)
         account = rental.account or rental.account_name
         return format_html("{}<br>account {}", where, account) if account else where
 

@@ -29,7 +29,7 @@ def test_money_leaking_now_says_what_where_why_and_how_much(viewer: Client) -> N
     for part in (
         "Money leaking now",
         "server server-1",
-        "mock eu-1",
+        "mock<br>eu-1",
         "3.00 EUR",
         "6.00",
         "there is no such attempt",
@@ -183,6 +183,18 @@ def test_an_instances_page_says_what_it_has_cost(viewer: Client) -> None:
     Rental.objects.filter(pk=rental.pk).update(attempt=Attempt.objects.get(instance=instance))
 
     assert "6.00" in page(viewer, reverse("admin:fleet_instance_change", args=[instance.pk]))
+
+
+@pytest.mark.parametrize("name", ["leak", "rental", "sweep"])
+def test_a_list_can_be_sorted_by_every_column_that_offers_it(name: str, viewer: Client) -> None:
+    rows.leak()
+    rows.sweep()
+    url = reverse(f"admin:fleet_{name}_changelist")
+    columns = len(viewer.get(url).context["cl"].list_display)
+
+    answers = {viewer.get(url, {"o": str(number)}).status_code for number in range(columns)}
+
+    assert answers == {200}
 
 
 @pytest.mark.parametrize("name", ["leak", "rental"])
