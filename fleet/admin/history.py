@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin
@@ -150,5 +150,9 @@ class ClockTickAdmin(ReadOnlyAdmin):
     @admin.display(description="last tick", ordering="ticked_at")
     def last_tick(self, tick: ClockTick) -> SafeString | str:
         now = timezone.now()
-        late = now - tick.ticked_at > _MISSED_TICKS * timedelta(seconds=tick.period_seconds)
-        return columns.moment(tick.ticked_at, now, "bad" if late else "good")
+        return columns.moment(tick.ticked_at, now, "bad" if is_late(tick, now) else "good")
+
+
+def is_late(tick: ClockTick, now: datetime) -> bool:
+    late: bool = now - tick.ticked_at > _MISSED_TICKS * timedelta(seconds=tick.period_seconds)
+    return late

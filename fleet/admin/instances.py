@@ -75,7 +75,7 @@ class InstanceAdmin(TerminationActions, ReadOnlyAdmin):
             },
         ),
         ("Worker", {"fields": (("heartbeat", "registered_at"), "worker_detail")}),
-        (_END, {"fields": (*_TERMINATION, ("interrupted_at", "terminated_at"))}),
+        (_END, {"fields": (*_TERMINATION, ("interrupted_at", "terminated_at"), "stand_in")}),
         ("Orchestrator", {"fields": (("next_attempt_at", "lock_expires_at"), ("failures", "last_error"))}),
     )
 
@@ -109,6 +109,11 @@ class InstanceAdmin(TerminationActions, ReadOnlyAdmin):
     @admin.display(description="where", ordering="zone__name")
     def place(self, instance: Instance) -> SafeString:
         return format_html("{}<br>{}", instance.provider, columns.link(instance.zone))
+
+    @admin.display(description="replaced by")
+    def stand_in(self, instance: Instance) -> SafeString | str:
+        replacement = Deployment.objects.filter(replaces=instance).select_related("instance").first()
+        return columns.link(replacement and replacement.instance)
 
     @admin.display(description="provider")
     def provider_link(self, instance: Instance) -> SafeString | str:

@@ -277,18 +277,14 @@ def _what_leaks() -> str:
     rentals = [leak.rental for leak in leaks]
     so_far = columns.amounts(costs.total(rentals, now=timezone.now()))
     return (
-        f"{len(leaks)} found, for {_hourly(rentals)}, {so_far} so far. Each is destroyed without you, unless it waits: "
+        f"{len(leaks)} found, for {hourly(rentals)}, {so_far} so far. Each is destroyed without you, unless it waits: "
         "its last step says for what. Too many at once wait for you: choose those that are nobody's, to be destroyed."
     )
 
 
 def _what_bills() -> str:
     rentals = Rental.objects.filter(until=None).only("price_per_hour", "currency")
-    return f"{len(rentals)} billing now, {_hourly(rentals)}."
-
-
-def _hourly(rentals: Iterable[Rental]) -> str:
-    return columns.per_hour((row.price_per_hour, row.currency) for row in rentals if row.price_per_hour is not None)
+    return f"{len(rentals)} billing now, {hourly(rentals)}."
 
 
 def _leaks_of_the_place() -> QuerySet[Any, Any]:
@@ -303,9 +299,19 @@ def _rental(row: Leak | Rental) -> Rental:
     return row.rental if isinstance(row, Leak) else row
 
 
+def was_missed(sweep: Sweep, at: datetime | None, now: datetime) -> bool:
+    """Whether what was last done at that time, if ever, should have been done again since."""
+    late: bool = now - (at or sweep.known_since) > _MISSED_SWEEPS * timedelta(seconds=settings.RECONCILE_EVERY)
+    return late
+
+
+def hourly(rentals: Iterable[Rental]) -> str:
+    return columns.per_hour((row.price_per_hour, row.currency) for row in rentals if row.price_per_hour is not None)
+
+
 def _in_time(sweep: Sweep, at: datetime | None) -> SafeString | str:
     now = timezone.now()
-    late = now - (at or sweep.known_since) > _MISSED_SWEEPS * timedelta(seconds=settings.RECONCILE_EVERY)
+    late = was_missed(sweep, at, now)
     if at is None:
         return columns.badge("never", "bad" if late else "busy")
     return columns.moment(at, now, "bad" if late else "good")

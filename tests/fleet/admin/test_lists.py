@@ -144,6 +144,15 @@ def test_an_instances_page_speaks_of_its_end_once_there_is_one(viewer: Client, s
     assert ("Termination actor" in text) is shown
 
 
+def test_an_instances_page_leads_to_the_one_that_stands_in_for_it(viewer: Client) -> None:
+    gone, stand_in = rows.instance_in(Status.TERMINATED), rows.instance_in(Status.READY)
+    Deployment.objects.filter(instance=stand_in).update(replaces=gone)
+
+    text = page(viewer, reverse("admin:fleet_instance_change", args=[gone.pk]))
+
+    assert reverse("admin:fleet_instance_change", args=[stand_in.pk]) in text
+
+
 def test_an_instances_page_writes_its_profile_in_units(viewer: Client) -> None:
     machine = {"name": "L4", "vram": 24, "count": 1}
     profile = {**machine, "weights_gb": 15.23, "kv_cache_gb": 1.88, "tensor_parallel_size": 1}
