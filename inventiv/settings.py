@@ -187,6 +187,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "inventiv.api.schema.with_problems",
+        "inventiv.api.schema.with_summaries",
     ],
     "ENUM_NAME_OVERRIDES": {
         "InstanceStatus": "fleet.states.Status",

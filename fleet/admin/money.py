@@ -150,11 +150,11 @@ class LeakAdmin(RentalColumns, ReadOnlyAdmin):
         """Let go what the brake holds. What somebody claims by then is left alone all the same."""
         chosen = list(queryset)
         count = commands.approve_leaks([leak.pk for leak in chosen], actor=actor_of(request), now=timezone.now())
-        for leak in chosen:
-            self.log_change(request, leak, "Destroy anyway.")
         if not count:
             self.message_user(request, "Nothing to approve: over, or approved already.", messages.WARNING)
             return
+        for leak in chosen:
+            self.log_change(request, leak, "Destroy anyway.")
         what = "1 leak is" if count == 1 else f"{count} leaks are"
         self.message_user(request, f"{what} approved, and being destroyed unless somebody claims it.", messages.SUCCESS)
 

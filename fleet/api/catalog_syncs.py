@@ -70,6 +70,8 @@ class CatalogSyncFilters(filters.FilterSet):
 
 
 class CatalogSyncViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[CatalogSync]):
+    """What came of the last sync with each provider: a row for each zone, and one for the list of zones."""
+
     queryset = CatalogSync.objects.select_related("provider", "zone")
     serializer_class = CatalogSyncSerializer
     filterset_class = CatalogSyncFilters

@@ -41,6 +41,15 @@ def without_unlisted(endpoints: list[Endpoint], **_: Any) -> list[Endpoint]:
     return [endpoint for endpoint in endpoints if not endpoint[0].startswith(_UNLISTED)]
 
 
+def with_summaries(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Postprocessing hook: a list of operations shows a line for each, the first of what is said about it."""
+    for operations in result["paths"].values():
+        for operation in operations.values():
+            if described := operation.get("description"):
+                operation.setdefault("summary", described.partition("\n")[0].partition(". ")[0].rstrip("."))
+    return result
+
+
 def with_problems(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """Postprocessing hook: the problems that an operation may answer with, each under its status."""
     result["components"]["schemas"]["Problem"] = _PROBLEM

@@ -37,6 +37,11 @@ def test_every_operation_tells_of_its_problems(spec: dict[str, Any]) -> None:
             assert {"401", "403", "default"} <= set(operation["responses"])
 
 
+def test_the_closed_list_of_operations_says_what_they_are_for(spec: dict[str, Any]) -> None:
+    assert spec["paths"]["/deployments"]["post"]["summary"] == "Ask for a model on `replicas` instances"
+    assert spec["paths"]["/rentals"]["get"]["summary"].startswith("The ledger: everything that was ever billed")
+
+
 def test_both_ways_of_logging_in_are_told(spec: dict[str, Any]) -> None:
     schemes = spec["components"]["securitySchemes"]
     assert {(scheme["type"], scheme.get("scheme")) for scheme in schemes.values()} == {

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -120,6 +121,7 @@ def test_approving_what_is_over_does_nothing(operator: Client) -> None:
     )
 
     assert "Nothing to approve" in response.content.decode()
+    assert not LogEntry.objects.exists()
     assert Leak.objects.exclude(approved_by="").count() == 0
 
 
