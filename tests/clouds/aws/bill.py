@@ -62,4 +62,4 @@ class Bill:
             for volume in backend.volumes.values():
                 yield "volume", volume.id, (_GB_MONTH * volume.size / _HOURS_PER_MONTH)
             for address in backend.addresses:
-                yield "ip", address.allocation_id, _ADDRESS
+                yield "ip", str(address.allocation_id), _ADDRESS
