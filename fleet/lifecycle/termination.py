@@ -49,7 +49,8 @@ def step(instance: Instance, world: World) -> datetime | None:
     attempt = live_attempt(instance)
     if attempt is not None and not _destroyed(instance, attempt, world):
         _alarm_if_stuck(instance, world)
-        return next_look(world.now(), since=_destroying_since(instance, world), latest=_LONGEST_WAIT)
+        # Sooner than elsewhere: until it is seen to be gone, the ledger counts.
+        return next_look(world.now(), since=_destroying_since(instance, world), share=10, latest=_LONGEST_WAIT)
     now = world.now()
     moved = instance.move(
         Status.TERMINATED,

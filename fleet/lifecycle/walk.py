@@ -77,7 +77,8 @@ def give_up(instance: Instance, attempt: Attempt, *, code: str, detail: str) -> 
 def clear_away(instance: Instance, attempt: Attempt, world: World) -> datetime:
     """Destroy what an attempt left that was given up. Returns when the next step is due."""
     if not destroy_step(attempt, world).is_complete:
-        return next_look(world.now(), since=attempt.asked_at or attempt.started_at, latest=_LONGEST_WAIT)
+        since = attempt.asked_at or attempt.started_at
+        return next_look(world.now(), since=since, share=10, latest=_LONGEST_WAIT)
     close(instance, attempt, world)
     return world.now()
 

@@ -27,14 +27,14 @@ ORCHESTRATOR = "orchestrator"  # the actor of the moves that nobody asked for by
 
 
 def next_look(
-    now: datetime, *, since: datetime, soonest: timedelta = POLL, latest: timedelta = LONGEST_POLL
+    now: datetime, *, since: datetime, share: int = 5, soonest: timedelta = POLL, latest: timedelta = LONGEST_POLL
 ) -> datetime:
-    """When to look again at what began at `since`.
+    """When to look again at what began at `since`: after a fifth (or another share) of what it has taken so far.
 
-    The longer it takes, the longer until the next look: what takes a minute is seen 20 % late at most, and costs the
-    provider's rate of calls a third of what a look each second would.
+    So what takes a minute is seen 20 % late at most, and costs the provider's rate of calls a third of what a look each
+    second would.
     """
-    return now + min(max((now - since) / 5, soonest), latest)
+    return now + min(max((now - since) / share, soonest), latest)
 
 
 @dataclass(frozen=True, slots=True)
