@@ -50,6 +50,8 @@ from fleet.providers.scaleway.exchange import Json
 log = logging.getLogger(__name__)
 
 _OUR_TAGS = frozenset({TAG_OWNER, TAG_INSTANCE, TAG_ATTEMPT})
+# The SDK for Python does not know the last one; that for Go does (InstanceZones).
+_ZONES = tuple(dict.fromkeys((*ALL_ZONES, "pl-waw-3")))
 _NEVER_SAID = datetime.max.replace(tzinfo=UTC)
 
 
@@ -67,7 +69,7 @@ class ScalewayProvider:
     # --- asking ---------------------------------------------------------------------------------------------------
 
     def locations(self) -> Sequence[Location]:
-        return tuple(Location(region=zone.rpartition("-")[0], zone=zone) for zone in ALL_ZONES)
+        return tuple(Location(region=zone.rpartition("-")[0], zone=zone) for zone in _ZONES)
 
     def list_offers(self, location: Location) -> Sequence[MachineOffer]:
         return machine_types.offers(self.account, location)
