@@ -301,6 +301,9 @@ class Aws:
         address: str | None = self._instance(server_id).public_ip
         return address
 
+    def grant_vcpus(self, number: float) -> None:
+        self._aws.catalogue.quotas = dict.fromkeys(self._aws.catalogue.quotas, number)
+
     def give_everybody(self, address: str) -> None:
         self._aws.machines.free_address = address
 
