@@ -109,7 +109,7 @@ def test_one_account_can_be_asked_alone() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["nimbus"], "no provider 'nimbus'; there are: mock, scaleway"),
+        (["nimbus"], "no provider 'nimbus'; there are: aws, mock, scaleway"),
         (["scaleway", "--zone", "mars"], "no zone 'mars'; there are: fr-par-1, fr-par-2"),
         (["scaleway", "--account", "nobody"], "no account 'nobody'; there are: settings"),
     ],
