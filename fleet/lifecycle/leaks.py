@@ -13,7 +13,7 @@ from django.db.models import Q
 from fleet.lifecycle import brake, claims, inventory
 from fleet.lifecycle.inventory import Claims, Thing
 from fleet.lifecycle.places import location_of
-from fleet.lifecycle.world import POLL, World
+from fleet.lifecycle.world import POLL, World, look_again
 from fleet.models import Leak, LeaseLost, Rental
 from fleet.models.rental import Kind
 from fleet.providers.base import Destruction, Handle, ProviderError, ResourceKind
@@ -49,7 +49,8 @@ def _step(leak: Leak, world: World) -> datetime | None:
     now = world.now()
     if leak.ended_at is not None:
         return None
-    if leak.rental.until is not None:
+    # A machine that is being destroyed goes on until what hung on it is gone too.
+    if leak.rental.until is not None and not leak.steps:
         _end(leak, "gone, with the machine that it hung on", now)
         return None
     grace_over: datetime = leak.found_at + timedelta(seconds=settings.RECONCILE_GRACE)
@@ -83,7 +84,9 @@ def _destroy(leak: Leak, handle: Handle, world: World) -> datetime | None:
             _end(leak, f"gone, by the provider's word (step {leak.steps})", now)
             return None
     _alarm_if_overdue(leak, now, leak.done)
-    return now + _backoff(leak.steps)
+    # Soon: the look that finds it gone is what ends its costs. One that the brake held for long has taken no time yet.
+    begun = leak.found_at + timedelta(seconds=settings.RECONCILE_GRACE)
+    return min(look_again(since=begun, now=now, at_most=_LONGEST_WAIT), now + _backoff(leak.steps))
 
 
 def _stop_the_clock(leak: Leak, handle: Handle, result: Destruction, now: datetime) -> None:

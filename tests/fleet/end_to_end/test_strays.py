@@ -24,7 +24,7 @@ def test_a_server_that_nobody_claims_is_destroyed_with_all_that_hangs_on_it(stag
 
     assert stage.billed() == []
     assert not Leak.objects.filter(ended_at=None).exists()
-    assert_the_ledger_is_the_bill(stage, within=timedelta(seconds=8))  # looks come ever more rarely
+    assert_the_ledger_is_the_bill(stage)
 
 
 def test_a_server_that_runs_and_is_nobodys_is_destroyed_with_its_address(stage: WiredStage) -> None:
