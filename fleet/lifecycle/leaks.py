@@ -13,7 +13,7 @@ from django.db.models import Q
 from fleet.lifecycle import brake, claims, inventory
 from fleet.lifecycle.inventory import Claims, Thing
 from fleet.lifecycle.places import location_of
-from fleet.lifecycle.world import POLL, World, look_again
+from fleet.lifecycle.world import POLL, World, next_look
 from fleet.models import Leak, LeaseLost, Rental
 from fleet.models.rental import Kind
 from fleet.providers.base import Destruction, Handle, ProviderError, ResourceKind
@@ -86,7 +86,8 @@ def _destroy(leak: Leak, handle: Handle, world: World) -> datetime | None:
     _alarm_if_overdue(leak, now, leak.done)
     # Soon: the look that finds it gone is what ends its costs. One that the brake held for long has taken no time yet.
     begun = leak.found_at + timedelta(seconds=settings.RECONCILE_GRACE)
-    return min(look_again(since=begun, now=now, at_most=_LONGEST_WAIT), now + _backoff(leak.steps))
+    soon = next_look(now, since=begun, share=10, latest=_LONGEST_WAIT)
+    return min(soon, now + _backoff(leak.steps))
 
 
 def _stop_the_clock(leak: Leak, handle: Handle, result: Destruction, now: datetime) -> None:
