@@ -114,7 +114,7 @@ def test_an_instances_page_takes_the_same_queries_however_long_its_history(
             error_code="capacity",
             started_at=timezone.now(),
         )
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(13):  # one of them where the process has no content type at hand yet
         text = page(viewer, reverse("admin:fleet_instance_change", args=[instance.pk]))
     assert "now failed" in text
     assert text.count("capacity") == 10
