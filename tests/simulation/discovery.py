@@ -20,11 +20,13 @@ class SimulatedDiscovery:
     heard: Callable[[str], Pulse | None]  # what a worker of this instance would have said
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     withdrawn: set[str] = field(default_factory=set)
+    published_at: dict[str, float] = field(default_factory=dict)
     built_at: datetime | None = START - timedelta(days=1)
 
     def publish(self, endpoint: Endpoint) -> None:
         self._call("publish")
         self._put(endpoint)
+        self.published_at[endpoint.instance_id] = self.clock()
 
     def withdraw(self, instance_id: str, model_id: str) -> None:
         self._call("withdraw")
@@ -46,7 +48,9 @@ class SimulatedDiscovery:
     ) -> None:
         self._call("rebuild")
         fresh = {endpoint.instance_id: endpoint for endpoint in endpoints}
-        self.endpoints = {each: fresh[each] for each in fresh if each not in self.withdrawn}
+        # What was published since the truth was read stands: whoever rebuilds may have been slow.
+        news = {each: it for each, it in self.endpoints.items() if self.published_at.get(each, 0) > (as_of or 0)}
+        self.endpoints = {each: it for each, it in {**fresh, **news}.items() if each not in self.withdrawn}
         self.built_at = self.built_at or now
 
     def epoch(self) -> datetime | None:
