@@ -38,7 +38,7 @@ class Instances:
 def instances(now: datetime, *, most: int = _BATCH) -> Instances:
     """At most `most`. Those whose machines cost money for nothing go first, then those that were begun: a machine that
     waits to be looked at costs money too, and one that is not made yet does not."""
-    due = Instance.objects.due(now).order_by("next_attempt_at")
+    due = Instance.objects.due(now).order_by("next_attempt_at", "pk")
     destroyed = _ids(due.filter(_ENDING), most - most // _KEPT_FOR_RISING)
     begun_first = due.exclude(_ENDING).alias(begun=_BEGUN).order_by("-begun", "next_attempt_at")
     rising = _ids(begun_first, most - len(destroyed))
@@ -61,6 +61,6 @@ def _ids(due: QuerySet[Instance], most: int) -> tuple[uuid.UUID, ...]:
 
 
 def _choose(due: QuerySet[_Row], now: datetime) -> Sequence[uuid.UUID]:
-    ids: list[uuid.UUID] = list(due.order_by("next_attempt_at").values_list("pk", flat=True)[:_BATCH])
+    ids: list[uuid.UUID] = list(due.order_by("next_attempt_at", "pk").values_list("pk", flat=True)[:_BATCH])
     due.filter(pk__in=ids).update(next_attempt_at=now + _AGAIN)
     return ids

@@ -31,7 +31,7 @@ def test_the_schedule_of_one_seed() -> None:
     print(random_schedule(int(_SEED or 0)).run(faults_end=FAULTS_END).story())
 
 
-@pytest.mark.parametrize("seed", range(3, 8))
+@pytest.mark.parametrize("seed", [3, 4, 5])
 def test_a_seed_tells_the_same_story_again(seed: int) -> None:
     first, again = (random_schedule(seed).run(faults_end=FAULTS_END).story() for _ in range(2))
 
