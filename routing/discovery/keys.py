@@ -19,6 +19,10 @@ WITHDRAWN = "discovery:withdrawn"  # Sorted set: name of a removed key -> when (
 REBUILDING = "discovery:rebuilding"  # String: token of the rebuild under way; gone = a flush overtook it
 REFUSALS = "heartbeat:refusals"  # Hash: see records.Refusal; what the routers have refused and nobody has taken yet
 REFUSALS_TAKEN = "heartbeat:refusals:taken"  # Hash: the same, while the control plane writes it down
+LIMITS = "apikey:{key_id}:limits"  # Hash: the key's token buckets: `requests`, `tokens` (what is left), `at` (micros)
+RUNNING = "apikey:{key_id}:running"  # Hash: router id -> requests of the key that run there; counts while ROUTER lives
+SPENT = "apikey:{key_id}:spent:{month}"  # Hash: `tokens`, `micros` spent in a month ("2026-11", UTC) against the budget
+USAGE = "usage:batches"  # Stream: field `lines`: records.Usage, a line each; the control plane drains it into Postgres
 CALLS = "provider:calls:{provider}:{account}"  # Hash: how much an account may be asked now, see fleet's call_rates
 
 # Lifetimes, seconds. An instance's hash must outlive a long absence of the control plane: routing goes on without it.
@@ -29,6 +33,9 @@ ROUTER_TTL = 15
 WITHDRAWN_TTL = 24 * 3600
 REBUILDING_TTL = 600
 REFUSALS_TTL = 24 * 3600
+LIMITS_TTL = 120  # any bucket is full again by then
+RUNNING_TTL = 24 * 3600
+SPENT_TTL = 40 * 24 * 3600
 CALLS_TTL = 600  # any bucket is full again by then
 
 REFUSALS_KEPT = 256  # fields: whoever is refused from many addresses must not fill Redis
@@ -44,6 +51,18 @@ def instance(instance_id: str) -> str:
 
 def api_key(sha256: str) -> str:
     return API_KEY.format(sha256=sha256)
+
+
+def limits(key_id: str) -> str:
+    return LIMITS.format(key_id=key_id)
+
+
+def running(key_id: str) -> str:
+    return RUNNING.format(key_id=key_id)
+
+
+def spent(key_id: str, month: str) -> str:
+    return SPENT.format(key_id=key_id, month=month)
 
 
 def router(router_id: str) -> str:

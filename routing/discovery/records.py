@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Self
 
 
@@ -27,6 +28,8 @@ class Endpoint:
     status: str  # fleet.states.Status; only READY is routed
     api_key: str  # of the worker; sealed (see sealing.py)
     agent_token_sha256: str  # hex; what a heartbeat's bearer token must hash to; "" before registration
+    capacity: int = 0  # requests that it may have at once; 0 = no limit of ours, its engine queues
+    weight: float = 1.0  # its speed beside other instances of the model: twice the weight takes twice the load
 
     def to_hash(self) -> dict[str, str]:
         return {name: str(value) for name, value in asdict(self).items()}
@@ -41,6 +44,8 @@ class Endpoint:
             status=raw["status"],
             api_key=raw["api_key"],
             agent_token_sha256=raw["agent_token_sha256"],
+            capacity=int(raw.get("capacity") or 0),
+            weight=float(raw.get("weight") or 1),
         )
 
 
@@ -94,34 +99,70 @@ class Refusal:
         return cls(instance_id, reason, address, float(first_at), float(last_at), int(times))
 
 
+class Routing(StrEnum):
+    """How an instance is chosen among those of a model. A session's header, where there is one, goes before."""
+
+    LEAST_LOAD = "least_load"  # the less loaded of two at random
+    PREFIX = "prefix"  # the one that had the beginning of this conversation, whose KV cache may still hold it
+
+
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A value of the hash `catalog:models`."""
+    """A value of the hash `catalog:models`. Prices are of a million tokens, in millionths of the currency's unit."""
 
     model_id: str
     name: str
     context_length: int
     created: int  # Unix seconds, as /v1/models shows it
+    aliases: tuple[str, ...] = ()  # other names by which it may be asked for
+    fallbacks: tuple[str, ...] = ()  # ids of the models that answer, in this order, when none of its instances can
+    routing: Routing = Routing.LEAST_LOAD
+    first_byte_timeout: float = 0.0  # seconds until an answer has to begin; 0 = the router's setting
+    input_price: int = 0
+    output_price: int = 0
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, raw: str | bytes) -> Self:
-        return cls(**json.loads(raw))
+        fields = json.loads(raw)
+        fields["aliases"] = tuple(fields.get("aliases", ()))
+        fields["fallbacks"] = tuple(fields.get("fallbacks", ()))
+        fields["routing"] = Routing(fields.get("routing", Routing.LEAST_LOAD))
+        return cls(**fields)
 
 
 @dataclass(frozen=True, slots=True)
 class ClientKey:
-    """Hash `apikey:{sha256}`: a key that may use the router. Its name in Redis is the hash of the key itself."""
+    """Hash `apikey:{sha256}`: a key that may use the router. Its name in Redis is the hash of the key itself.
+
+    A limit of 0 is none. Budgets are for a calendar month (UTC); money is in millionths of the currency's unit.
+    """
 
     sha256: str  # hex
     key_id: str
     name: str
     expires_at: float  # Unix seconds; 0 = never
+    models: tuple[str, ...] = ()  # ids that it may call; () = all
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    concurrency: int = 0
+    monthly_tokens: int = 0
+    monthly_micros: int = 0
+
+    @property
+    def is_limited(self) -> bool:
+        return bool(
+            self.requests_per_minute
+            or self.tokens_per_minute
+            or self.concurrency
+            or self.monthly_tokens
+            or self.monthly_micros
+        )
 
     def to_hash(self) -> dict[str, str]:
-        return {name: str(value) for name, value in asdict(self).items()}
+        return {name: str(value) for name, value in asdict(self).items()} | {"models": json.dumps(self.models)}
 
     @classmethod
     def from_hash(cls, raw: Mapping[str, str]) -> Self:
@@ -130,7 +171,44 @@ class ClientKey:
             key_id=raw["key_id"],
             name=raw["name"],
             expires_at=float(raw["expires_at"]),
+            models=tuple(json.loads(raw.get("models") or "[]")),
+            requests_per_minute=int(raw.get("requests_per_minute") or 0),
+            tokens_per_minute=int(raw.get("tokens_per_minute") or 0),
+            concurrency=int(raw.get("concurrency") or 0),
+            monthly_tokens=int(raw.get("monthly_tokens") or 0),
+            monthly_micros=int(raw.get("monthly_micros") or 0),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """A line of an entry of the stream `usage:batches`: one request that reached an instance, after its end.
+
+    The router may write a line again (it did not hear that Redis had it): `usage_id` tells that it is the same one.
+    """
+
+    usage_id: str  # hex UUID, made by the router; not the client's request id
+    ended_at: float  # Unix seconds
+    key_id: str
+    model_id: str
+    instance_id: str
+    operation: str  # "chat", "completions", "embeddings", ...: routing.router.surfaces
+    status: int  # HTTP's; 499 = the client left before the end
+    streamed: bool
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int  # of the input: found in the engine's prefix cache
+    estimated: bool  # the engine's own count did not come (the client left, the worker died)
+    first_token_ms: int  # from the request's arrival to the first byte of the answer; -1 = none came
+    duration_ms: int
+    cost_micros: int
+
+    def to_line(self) -> str:
+        return json.dumps([getattr(self, name) for name in self.__slots__], separators=(",", ":"))
+
+    @classmethod
+    def from_line(cls, line: str | bytes) -> Self:
+        return cls(*json.loads(line))
 
 
 @dataclass(frozen=True, slots=True)
