@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
 import redis
 from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from routing.discovery.publisher import Publisher
 from routing.discovery.records import ClientKey
 from routing.models import ApiKey
-from routing.models.api_key import Scope
 
 logger = logging.getLogger(__name__)
+
+MICROS = 1_000_000  # money is counted in millionths of the currency's unit
 
 _PATIENCE = 0.4  # seconds, to connect and again for the answer: whoever makes a key must not wait for Redis
 
@@ -26,18 +31,33 @@ def client_key(row: ApiKey) -> ClientKey:
         key_id=str(row.pk),
         name=row.name,
         expires_at=row.expires_at.timestamp() if row.expires_at else 0.0,
+        models=tuple(row.allowed_models),
+        requests_per_minute=row.requests_per_minute or 0,
+        tokens_per_minute=row.tokens_per_minute or 0,
+        concurrency=row.concurrency or 0,
+        monthly_tokens=row.monthly_token_budget or 0,
+        monthly_micros=int((row.monthly_budget or 0) * MICROS),
     )
 
 
-def publish(row: ApiKey) -> None:
-    """Let the router know a new key, if it may call models. Never raises because Redis is away."""
-    if Scope.INFERENCE in row.scopes:
-        _best_effort(lambda publisher: publisher.publish_key(client_key(row)))
+def publish(*rows: ApiKey) -> None:
+    """Let the router know what these keys' rows say by now: one with which no model may be called any more, it forgets.
+
+    To be called after every change, once that is committed. Never raises because Redis is away.
+    """
+    _best_effort(lambda publisher: _publish([row.pk for row in rows], publisher, now=timezone.now()))
 
 
-def withdraw(row: ApiKey) -> None:
-    """Let the router forget a key. Never raises because Redis is away."""
-    _best_effort(lambda publisher: publisher.revoke_key(row.sha256))
+def _publish(ids: Sequence[uuid.UUID], publisher: Publisher, *, now: datetime) -> None:
+    # The rows stay locked until Redis has heard: of two changes at once, the router must not hear the first one last.
+    with transaction.atomic():
+        rows = list(ApiKey.objects.select_for_update().filter(pk__in=ids).order_by("pk"))
+        good = set(ApiKey.objects.for_the_router(now).filter(pk__in=ids).values_list("pk", flat=True))
+        for row in rows:
+            if row.pk in good:
+                publisher.publish_key(client_key(row))
+            else:
+                publisher.revoke_key(row.sha256)
 
 
 def _best_effort(write: Callable[[Publisher], None]) -> None:

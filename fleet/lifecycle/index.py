@@ -76,7 +76,7 @@ def rebuild(world: World) -> None:
     world.publisher.rebuild(
         endpoints=[endpoint(instance) for instance in live],
         models=list(_models()),
-        keys=[key_index.client_key(key) for key in ApiKey.objects.usable(now).filter(scopes__contains=["inference"])],
+        keys=[key_index.client_key(key) for key in ApiKey.objects.for_the_router(now)],
         heartbeats={
             str(instance.pk): instance.last_heartbeat_at.timestamp()
             for instance in live

@@ -1,7 +1,8 @@
-"""API keys: made and shown once, then only looked at and revoked."""
+"""API keys: made and shown once, then limited and revoked."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
@@ -13,12 +14,13 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.utils import timezone
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 
 from routing import key_index
-from routing.admin.forms import NewKeyForm
+from routing.admin.forms import ChangedKeyForm, NewKeyForm
 from routing.models import ApiKey
+from routing.models.api_key import LIMITS
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[ApiKey]
@@ -47,14 +49,28 @@ class _State(admin.SimpleListFilter):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(_ModelAdmin):
-    list_display = ("name", "owner", "shown_prefix", "scope_list", "state", "created_at", "expires_at", "revoked_at")
+    form = ChangedKeyForm
+    list_display = ("name", "owner", "shown_prefix", "scope_list", "state", "limits", "last_used_at", "expires_at")
     list_filter = (_State,)
     list_select_related = ("owner",)
     list_per_page = 50
     search_fields = ("name", "prefix", "owner__email")
     ordering = ("-created_at",)
     actions = ("revoke",)
-    fields = ("name", "owner", "shown_prefix", "scope_list", "state", "created_at", "expires_at", "revoked_at")
+    readonly_fields = (
+        "owner",
+        "shown_prefix",
+        "scope_list",
+        "state",
+        "created_at",
+        "expires_at",
+        "revoked_at",
+        "last_used_at",
+    )
+    fieldsets = (
+        (None, {"fields": ("name", *readonly_fields)}),
+        ("Limits", {"fields": LIMITS, "description": "The routers keep to them at once. Empty: no limit."}),
+    )
 
     # --- who may what -----------------------------------------------------------------------------------------------
 
@@ -63,7 +79,7 @@ class ApiKeyAdmin(_ModelAdmin):
         return keys if _manages_users(request) else keys.filter(owner=request.user.pk)
 
     def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
-        return False
+        return super().has_change_permission(request, obj) and (obj is None or obj.revoked_at is None)
 
     def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
         return False  # a key is revoked, and its row stays: who had it, and until when
@@ -84,6 +100,11 @@ class ApiKeyAdmin(_ModelAdmin):
     @admin.display(description="scopes")
     def scope_list(self, key: ApiKey) -> str:
         return ", ".join(key.scopes)
+
+    @admin.display(description="limits")
+    def limits(self, key: ApiKey) -> SafeString | str:
+        words = list(_limits(key))
+        return format_html_join(mark_safe("<br>"), "{}", ((word,) for word in words)) if words else "none"
 
     @admin.display(description="state")
     def state(self, key: ApiKey) -> SafeString:
@@ -125,6 +146,7 @@ class ApiKeyAdmin(_ModelAdmin):
                 name=made["name"],
                 scopes=made["scopes"],
                 expires_at=made["expires_at"],
+                **{limit: made[limit] for limit in LIMITS},
             )
             self.log_addition(request, row, "Made in the admin.")
             transaction.on_commit(lambda: key_index.publish(row), robust=True)
@@ -138,6 +160,13 @@ class ApiKeyAdmin(_ModelAdmin):
         }
         # In this answer and nowhere else: no session, no cookie, no redirect.
         return TemplateResponse(request, "admin/routing/apikey/issued.html", context)
+
+    # --- limiting it ------------------------------------------------------------------------------------------------
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
+        # No other column: the key may have been revoked since the page was opened.
+        obj.save(update_fields=form.changed_data)
+        transaction.on_commit(lambda: key_index.publish(obj), robust=True)
 
     # --- revoking ---------------------------------------------------------------------------------------------------
 
@@ -174,7 +203,7 @@ class ApiKeyAdmin(_ModelAdmin):
         with transaction.atomic():
             key.save(update_fields=["revoked_at"])
             self.log_change(request, key, "Revoked.")
-            transaction.on_commit(lambda: key_index.withdraw(key), robust=True)
+            transaction.on_commit(lambda: key_index.publish(key), robust=True)
         self.message_user(request, f"Revoked: {key}.", messages.SUCCESS)
 
     def _confirmation(self, request: HttpRequest, keys: list[ApiKey]) -> HttpResponse:
@@ -196,6 +225,20 @@ def _admin_form(form: Any, model_admin: ApiKeyAdmin) -> AdminForm:
 def _manages_users(request: HttpRequest) -> bool:
     """Who may see the users may see, make and revoke their keys; everybody else only his own."""
     return request.user.has_perm("accounts.view_user")
+
+
+def _limits(key: ApiKey) -> Iterator[str]:
+    if key.allowed_models:
+        yield f"{len(key.allowed_models)} model{'' if len(key.allowed_models) == 1 else 's'}"
+    for value, unit in (
+        (key.requests_per_minute, "requests a minute"),
+        (key.tokens_per_minute, "tokens a minute"),
+        (key.concurrency, "at once"),
+        (key.monthly_token_budget, "tokens a month"),
+        (key.monthly_budget, "a month in money"),
+    ):
+        if value is not None:
+            yield f"{value:,} {unit}"
 
 
 def _state(key: ApiKey) -> tuple[str, str]:

@@ -1,21 +1,41 @@
-"""The form with which an API key is made."""
+"""The forms with which an API key is made, and limited."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib.admin.widgets import AdminSplitDateTime
 from django.contrib.auth import get_user_model
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
+from django.forms.models import fields_for_model
 from django.utils import timezone
 
-from routing.models.api_key import Scope
+from routing.models import ApiKey
+from routing.models.api_key import LIMITS, Scope
+
+if TYPE_CHECKING:
+    _ModelForm = forms.ModelForm[ApiKey]
+else:
+    _ModelForm = forms.ModelForm
 
 
-class NewKeyForm(forms.Form):
+class _Limits(forms.Form):
+    def clean_allowed_models(self) -> list[str]:
+        return sorted(set(self.cleaned_data["allowed_models"]))
+
+
+class ChangedKeyForm(_Limits, _ModelForm):
+    """Never the key itself, nor whose it is and what it may do."""
+
+    class Meta:
+        model = ApiKey
+        fields = ("name", *LIMITS)
+
+
+class NewKeyForm(_Limits):
     name = forms.CharField(max_length=100, help_text="What uses it, so that you know later what to revoke.")
     scopes = forms.MultipleChoiceField(
         choices=Scope.choices, widget=forms.CheckboxSelectMultiple, initial=[Scope.INFERENCE]
@@ -31,6 +51,7 @@ class NewKeyForm(forms.Form):
         self, *args: Any, user: AbstractBaseUser | AnonymousUser, may_choose_owner: bool, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.fields.update(fields_for_model(ApiKey, LIMITS))
         if not may_choose_owner:
             del self.fields["owner"]
             return

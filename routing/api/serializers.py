@@ -10,7 +10,7 @@ from rest_framework import serializers
 
 from routing.api.strict import StrictSerializer
 from routing.models import ApiKey
-from routing.models.api_key import Scope
+from routing.models.api_key import LIMITS, Scope
 
 
 class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
@@ -21,7 +21,18 @@ class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
 
     class Meta:
         model = ApiKey
-        fields = ["id", "name", "prefix", "scopes", "owner", "created_at", "expires_at", "revoked_at"]
+        fields = [
+            "id",
+            "name",
+            "prefix",
+            "scopes",
+            "owner",
+            "created_at",
+            "expires_at",
+            "revoked_at",
+            "last_used_at",
+            *LIMITS,
+        ]
         read_only_fields = fields
 
 
@@ -32,12 +43,25 @@ class IssuedApiKeySerializer(ApiKeySerializer):
         fields = [*ApiKeySerializer.Meta.fields, "key"]
 
 
-class NewApiKeySerializer(StrictSerializer):
+class ChangedApiKeySerializer(StrictSerializer, serializers.ModelSerializer[ApiKey]):
     name = serializers.CharField(max_length=100, help_text="What it is for")
+
+    class Meta:
+        model = ApiKey
+        fields = ["name", *LIMITS]
+
+    def validate_allowed_models(self, ids: list[str]) -> list[str]:
+        return sorted(set(ids))
+
+
+class NewApiKeySerializer(ChangedApiKeySerializer):
     scopes = serializers.ListField(
         child=serializers.ChoiceField(choices=Scope.choices), min_length=1, max_length=len(Scope.values)
     )
     expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="Null: never")
+
+    class Meta(ChangedApiKeySerializer.Meta):
+        fields = ["name", "scopes", "expires_at", *LIMITS]
 
     def validate_scopes(self, scopes: list[str]) -> list[str]:
         return sorted(set(scopes))

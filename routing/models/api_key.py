@@ -6,9 +6,12 @@ import hashlib
 import secrets
 import uuid
 from datetime import datetime
+from decimal import Decimal
+from typing import TypedDict, Unpack
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models.functions import Now
 
@@ -27,10 +30,34 @@ def hash_key(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+class Limits(TypedDict, total=False):
+    """What a key is kept to at the router. None, or no models: no limit."""
+
+    allowed_models: list[str]
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    concurrency: int | None
+    monthly_token_budget: int | None
+    monthly_budget: Decimal | None
+
+
+LIMITS = tuple(Limits.__annotations__)
+_NUMBERS = LIMITS[1:]
+
+# Redis' scripts count in doubles, which are exact up to 9e15; money is counted in millionths.
+_MOST_TOKENS = 10**15
+_MOST_A_MINUTE = 10**9
+_SMALLEST_BUDGET = Decimal("0.01")
+
+
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def usable(self, now: datetime) -> ApiKeyQuerySet:
         not_expired = models.Q(expires_at__isnull=True) | models.Q(expires_at__gt=now)
         return self.filter(not_expired, revoked_at__isnull=True, owner__is_active=True)
+
+    def for_the_router(self, now: datetime) -> ApiKeyQuerySet:
+        """Those with which models may be called."""
+        return self.usable(now).filter(scopes__contains=[Scope.INFERENCE])
 
 
 class ApiKey(models.Model):
@@ -43,6 +70,46 @@ class ApiKey(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_used_at = models.DateTimeField(
+        null=True, editable=False, help_text="When it last called a model, to the minute; null: never"
+    )
+
+    allowed_models = ArrayField(
+        models.CharField(max_length=255),
+        default=list,
+        blank=True,
+        size=100,
+        help_text="The ids of the models that it may call, not their aliases; empty: all",
+    )
+    requests_per_minute = models.IntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(_MOST_A_MINUTE)]
+    )
+    tokens_per_minute = models.IntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(_MOST_A_MINUTE)],
+        help_text="Of prompts and answers together",
+    )
+    concurrency = models.IntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(1_000_000)],
+        help_text="Requests that it may have running at once",
+    )
+    monthly_token_budget = models.BigIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(_MOST_TOKENS)],
+        help_text="Tokens of prompts and answers in a calendar month (UTC)",
+    )
+    monthly_budget = models.DecimalField(
+        max_digits=11,
+        decimal_places=2,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(_SMALLEST_BUDGET)],
+        help_text="Money in a calendar month (UTC), in the currency of the models' prices",
+    )
 
     objects = ApiKeyQuerySet.as_manager()
 
@@ -50,13 +117,27 @@ class ApiKey(models.Model):
         db_table = "api_keys"
         ordering = ["-created_at"]
         verbose_name = "API key"
+        constraints = [
+            models.CheckConstraint(condition=models.Q(**{f"{limit}__gt": 0}), name=f"api_keys_{limit}")
+            for limit in _NUMBERS
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
 
+    @property
+    def is_limited(self) -> bool:
+        return bool(self.allowed_models) or any(getattr(self, limit) is not None for limit in _NUMBERS)
+
     @classmethod
     def issue(
-        cls, *, owner_id: uuid.UUID, name: str, scopes: list[str], expires_at: datetime | None = None
+        cls,
+        *,
+        owner_id: uuid.UUID,
+        name: str,
+        scopes: list[str],
+        expires_at: datetime | None = None,
+        **limits: Unpack[Limits],
     ) -> tuple[ApiKey, str]:
         """Make a key. Returns the row and the key itself, which is not kept: show it once."""
         key = PREFIX + secrets.token_urlsafe(32)
@@ -67,5 +148,6 @@ class ApiKey(models.Model):
             sha256=hash_key(key),
             scopes=scopes,
             expires_at=expires_at,
+            **limits,
         )
         return row, key
