@@ -197,6 +197,7 @@ SPECTACULAR_SETTINGS = {
         "ResourceKind": "fleet.models.rental.Kind",
         "Stock": "catalog.models.instance_type.Stock",
         "Precision": "catalog.models.llm_model.Precision",
+        "ModelRouting": "catalog.models.llm_model.Routing",
     },
     "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
     "COMPONENT_SPLIT_REQUEST": True,

@@ -17,10 +17,9 @@ from redis.retry import Retry
 from routing.discovery.publisher import Publisher
 from routing.discovery.records import ClientKey
 from routing.models import ApiKey
+from routing.money import micros
 
 logger = logging.getLogger(__name__)
-
-MICROS = 1_000_000  # money is counted in millionths of the currency's unit
 
 _PATIENCE = 0.4  # seconds, to connect and again for the answer: whoever makes a key must not wait for Redis
 
@@ -36,7 +35,7 @@ def client_key(row: ApiKey) -> ClientKey:
         tokens_per_minute=row.tokens_per_minute or 0,
         concurrency=row.concurrency or 0,
         monthly_tokens=row.monthly_token_budget or 0,
-        monthly_micros=int((row.monthly_budget or 0) * MICROS),
+        monthly_micros=micros(row.monthly_budget),
     )
 
 

@@ -41,6 +41,19 @@ class LlmModelAdmin(CatalogAdmin):
                 "description": "From the model's config.json. Empty: unknown, the cache is not counted.",
             },
         ),
+        (
+            "How it is called",
+            {
+                "fields": (
+                    "aliases",
+                    "fallbacks",
+                    "routing",
+                    ("max_concurrency", "first_byte_timeout"),
+                    ("input_price_per_million", "output_price_per_million"),
+                ),
+                "description": "A comma between two names. The routers follow at the next rebuild of their index.",
+            },
+        ),
         ("Where it fits", {"fields": ("placements",)}),
     )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rest_framework import serializers
 
-from catalog import hand_edits
+from catalog import hand_edits, model_names
 from catalog.api.fields import ByName, RowSerializer
 from catalog.hand_edits import SyncedRow
 from catalog.models import InstanceAvailability, InstanceType, LlmModel, Provider, Region, SshKey, Zone
@@ -87,6 +89,7 @@ class InstanceTypeSerializer(SyncedRowSerializer):
             "gpu_count",
             "vram_per_gpu_gb",
             "vram_gb",
+            "relative_speed",
             "is_active",
             "vanished_at",
             "edited_by_hand",
@@ -105,6 +108,9 @@ class SshKeySerializer(RowSerializer):
         fields = ["id", "provider", "name", "public_key", "provider_key_id", "created_at"]
 
 
+_NAMES = ("model_id", "aliases", "fallbacks")
+
+
 class ModelSerializer(RowSerializer):
     class Meta:
         model = LlmModel
@@ -121,5 +127,19 @@ class ModelSerializer(RowSerializer):
             "attention_heads",
             "kv_heads",
             "head_dim",
+            "aliases",
+            "fallbacks",
+            "routing",
+            "max_concurrency",
+            "first_byte_timeout",
+            "input_price_per_million",
+            "output_price_per_million",
             "updated_at",
         ]
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Must run in the transaction that then writes (see `model_names`)."""
+        attrs = super().validate(attrs)
+        known = {name: getattr(self.instance, name) for name in ("pk", *_NAMES)} if self.instance else {}
+        model_names.check(LlmModel(**{**known, **{name: attrs[name] for name in _NAMES if name in attrs}}))
+        return attrs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Prefetch
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
@@ -32,6 +33,16 @@ class ModelViewSet(viewsets.ModelViewSet[LlmModel]):
     filterset_class = filters.ModelFilters
     ordering_fields = ["name", "model_id", "parameters", "required_vram_gb", "context_length", "updated_at"]
     lookup_value_converter = "uuid"
+
+    # In one transaction each: the names that were found free must be so when they are written.
+
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        with transaction.atomic():
+            return super().create(request, *args, **kwargs)
+
+    def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        with transaction.atomic():
+            return super().update(request, *args, **kwargs)
 
 
 class ProviderViewSet(viewsets.ModelViewSet[Provider]):

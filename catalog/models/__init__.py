@@ -2,7 +2,7 @@
 
 from catalog.models.catalog_sync import CatalogSync
 from catalog.models.instance_type import InstanceAvailability, InstanceType
-from catalog.models.llm_model import LlmModel, Precision
+from catalog.models.llm_model import LlmModel, Precision, Routing
 from catalog.models.provider import Provider, Region, Zone
 from catalog.models.ssh_key import SshKey
 
@@ -14,6 +14,7 @@ __all__ = [
     "Precision",
     "Provider",
     "Region",
+    "Routing",
     "SshKey",
     "Zone",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from decimal import Decimal
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -21,6 +22,14 @@ class InstanceType(models.Model):
     vram_per_gpu_gb = models.IntegerField(
         verbose_name="VRAM per GPU (GB)", validators=[MinValueValidator(1)], help_text="As on the vendor's label"
     )
+    relative_speed = models.DecimalField(
+        max_digits=6,
+        decimal_places=2,
+        default=Decimal(1),
+        db_default=Decimal(1),
+        validators=[MinValueValidator(Decimal("0.01")), MaxValueValidator(Decimal(1000))],
+        help_text="Beside the other types that serve a model: a machine of twice the speed is given twice the requests",
+    )
     is_active = models.BooleanField(default=True, db_default=True, help_text="Whether new machines may be of this type")
     vanished_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="Since when the provider no longer lists it anywhere"
@@ -34,6 +43,7 @@ class InstanceType(models.Model):
             models.UniqueConstraint(fields=["provider", "name"], name="instance_types_provider_name"),
             models.CheckConstraint(condition=models.Q(gpu_count__gte=1), name="instance_types_has_a_gpu"),
             models.CheckConstraint(condition=models.Q(vram_per_gpu_gb__gte=1), name="instance_types_has_vram"),
+            models.CheckConstraint(condition=models.Q(relative_speed__gt=0), name="instance_types_has_a_speed"),
         ]
 
     def __str__(self) -> str:

@@ -14,21 +14,25 @@ from fleet.lifecycle.world import World
 from fleet.models import Instance
 from fleet.states import WITH_WORKER
 from routing import addresses, key_index
-from routing.discovery.records import Endpoint, ServedModel
+from routing.discovery.records import Endpoint, Routing, ServedModel
 from routing.models import ApiKey
+from routing.money import micros
 
 log = logging.getLogger(__name__)
 
 
 def endpoint(instance: Instance) -> Endpoint:
+    model = instance.deployment.model
     return Endpoint(
         instance_id=str(instance.pk),
-        model_id=instance.deployment.model.model_id,
+        model_id=model.model_id,
         ip=addresses.canonical(instance.ip_address) if instance.ip_address else "",
         port=instance.port,
         status=instance.status,
         api_key=instance.api_key or "",
         agent_token_sha256=instance.agent_token_sha256,
+        capacity=model.max_concurrency or 0,
+        weight=float(instance.instance_type.relative_speed),
     )
 
 
@@ -69,7 +73,7 @@ def rebuild(world: World) -> None:
     as_of = world.publisher.clock()
     live = list(
         Instance.objects.filter(status__in=sorted(WITH_WORKER), ip_address__isnull=False).select_related(
-            "deployment__model"
+            "deployment__model", "instance_type"
         )
     )
     fresh_since = now - timedelta(seconds=settings.HEARTBEAT_STALE_AFTER)
@@ -88,10 +92,19 @@ def rebuild(world: World) -> None:
 
 
 def _models() -> Iterator[ServedModel]:
-    for model in LlmModel.objects.filter(is_active=True):
+    """A fallback that is no longer in the catalogue, or not active, is left out."""
+    rows = list(LlmModel.objects.filter(is_active=True))
+    active = {row.model_id for row in rows}
+    for row in rows:
         yield ServedModel(
-            model_id=model.model_id,
-            name=model.name,
-            context_length=model.context_length,
-            created=int(model.updated_at.timestamp()),
+            model_id=row.model_id,
+            name=row.name,
+            context_length=row.context_length,
+            created=int(row.updated_at.timestamp()),
+            aliases=tuple(row.aliases),
+            fallbacks=tuple(name for name in row.fallbacks if name in active),
+            routing=Routing(row.routing),
+            first_byte_timeout=float(row.first_byte_timeout or 0),
+            input_price=micros(row.input_price_per_million),
+            output_price=micros(row.output_price_per_million),
         )

@@ -343,6 +343,7 @@ def test_a_viewer_saves_and_deletes_nothing(stage: Stage, viewer_page: Client) -
 
 def test_a_type_and_a_key_are_added(stage: Stage, operator_page: Client) -> None:
     kind = {"provider": stage.aws.pk, "name": "g6.xlarge", "gpu_name": "L4", "gpu_count": 1, "vram_per_gpu_gb": 24}
+    kind["relative_speed"] = "1"
     key = {"provider": stage.aws.pk, "name": "me", "public_key": f"{ED25519}\r\n"}
 
     operator_page.post(reverse("admin:catalog_instancetype_add"), kind)
