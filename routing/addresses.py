@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 Network = IPv4Network | IPv6Network
 
+LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1"))
 UNKNOWN = str(IPv4Address(0))  # a peer without an address of its own, such as that of a Unix socket
 
 
@@ -20,6 +21,11 @@ def canonical(text: str) -> str:
 def networks(words: Iterable[str]) -> tuple[Network, ...]:
     """From "10.0.0.0/8" or a lone address each. Raises ValueError, which names the wrong word."""
     return tuple(ip_network(word) for word in words)
+
+
+def is_within(canonical_address: str, among: Iterable[Network]) -> bool:
+    address = ip_address(canonical_address)
+    return any(address in network for network in among)
 
 
 def of_client(peer: str, *, forwarded: Iterable[str] = (), trusted: Sequence[Network] = ()) -> str:

@@ -28,6 +28,7 @@ class Config:
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
     trusted_proxies: tuple[addresses.Network, ...] = ()
     log_level: str = "INFO"
+    operator_networks: tuple[addresses.Network, ...] = addresses.LOOPBACK  # who may ask for /metrics and /debug
     heartbeat_stale_after: float = timing.HEARTBEAT_STALE_AFTER
     max_body_bytes: int = 10 * 1024 * 1024
     body_timeout: float = 60.0  # for a request's body to arrive
@@ -51,6 +52,7 @@ class Config:
             allowed_hosts=read.words("ALLOWED_HOSTS", cls.allowed_hosts),
             trusted_proxies=read.networks("ROUTER_TRUSTED_PROXIES"),
             log_level=read.log_level("LOG_LEVEL", cls.log_level),
+            operator_networks=read.networks("ROUTER_METRICS_CIDRS") or cls.operator_networks,
             heartbeat_stale_after=read.number("HEARTBEAT_STALE_AFTER", cls.heartbeat_stale_after),
             max_body_bytes=int(read.number("MAX_BODY_BYTES", cls.max_body_bytes, whole=True, at_least=1)),
             body_timeout=read.number("ROUTER_BODY_TIMEOUT", cls.body_timeout),

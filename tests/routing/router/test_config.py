@@ -28,6 +28,7 @@ def test_two_settings_are_enough() -> None:
         ("ENCRYPTION_KEYS", "nonsense"),
         ("ROUTER_TRUSTED_PROXIES", "10.0.0.0/33"),
         ("ROUTER_TRUSTED_PROXIES", "proxy.example"),
+        ("ROUTER_METRICS_CIDRS", "10.0.0.0/33"),
         ("ROUTER_PORT", "80a"),
         ("ROUTER_PORT", "99999"),
         ("ROUTER_WORKERS", "0"),
