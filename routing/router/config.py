@@ -29,6 +29,8 @@ class Config:
     trusted_proxies: tuple[addresses.Network, ...] = ()
     log_level: str = "INFO"
     operator_networks: tuple[addresses.Network, ...] = addresses.LOOPBACK  # who may ask for /metrics and /debug
+    access_log: str = ""  # path of a file, or "-" for standard output; "" = none
+    tracing: float | None = None  # the share of requests that begin a trace, where the client has not; None = no traces
     heartbeat_stale_after: float = timing.HEARTBEAT_STALE_AFTER
     max_body_bytes: int = 10 * 1024 * 1024
     body_timeout: float = 60.0  # for a request's body to arrive
@@ -53,6 +55,8 @@ class Config:
             trusted_proxies=read.networks("ROUTER_TRUSTED_PROXIES"),
             log_level=read.log_level("LOG_LEVEL", cls.log_level),
             operator_networks=read.networks("ROUTER_METRICS_CIDRS") or cls.operator_networks,
+            access_log=read.text("ROUTER_ACCESS_LOG", cls.access_log),
+            tracing=read.share("ROUTER_TRACING"),
             heartbeat_stale_after=read.number("HEARTBEAT_STALE_AFTER", cls.heartbeat_stale_after),
             max_body_bytes=int(read.number("MAX_BODY_BYTES", cls.max_body_bytes, whole=True, at_least=1)),
             body_timeout=read.number("ROUTER_BODY_TIMEOUT", cls.body_timeout),
@@ -97,6 +101,11 @@ class _Reader:
         if at_most is not None and value > at_most:
             raise ConfigError(f"{name}: {raw} is more than {at_most:g}")
         return value
+
+    def share(self, name: str) -> float | None:
+        if not self.text(name, ""):
+            return None
+        return self.number(name, 0, at_least=0, at_most=1)
 
     def networks(self, name: str) -> tuple[addresses.Network, ...]:
         try:

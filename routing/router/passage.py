@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from routing.router.asgi import Scope
+from routing.router.trace_context import Trace
+
 
 @dataclass(slots=True)
 class Tokens:
@@ -37,6 +40,11 @@ class Passage:
     status: int = 0  # HTTP's; 499 = the client left before the end
     error_code: str = ""  # of OpenAI's envelope, for an error of ours, in the middle of a stream too
     tokens: Tokens | None = None  # None: the engine has not said
+    request_bytes: int = 0  # of the body
+    response_bytes: int = 0  # of the body, as it was sent to the client
+    client: str = ""  # its address, where an access log is kept
+    trace: Trace | None = None  # where traces are kept
 
 
+Beginner = Callable[[Passage, Scope], None]  # told when a passage begins; as an Observer
 Observer = Callable[[Passage], None]  # told once, when the passage is over; it must be quick and must not raise
