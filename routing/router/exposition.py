@@ -15,13 +15,12 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from routing.router import counts as bounds
+from routing.router import gen_ai
 from routing.router.counts import Counts, Histogram, Key, Series, added
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 Labels = tuple[str, ...]
 
-_PROVIDER = "inventiv"
-_OPERATIONS = {"completions": "text_completion"}  # where the conventions have another word than ours
 _GEN_AI = ("gen_ai_operation_name", "gen_ai_request_model", "gen_ai_provider_name")
 
 
@@ -249,9 +248,9 @@ def _model(key: Key) -> Labels:
 
 def _gen_ai_labels(key: Key) -> Labels:
     model, operation, _, _ = key
-    return (_OPERATIONS.get(operation, operation), model, _PROVIDER)
+    return (gen_ai.operation_name(operation), model, gen_ai.PROVIDER)
 
 
 def _error_type(key: Key) -> str:
     _, _, status, error = key
-    return error or (str(status) if status >= 400 else "")
+    return gen_ai.error_type(status=status, error_code=error)
