@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from tests.routing.router.asking import ask
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
+DOCUMENTATION = Path(__file__).parents[3] / "docs" / "observability.md"
 MODEL = "org/model"
 IDLE = Reading(running={}, waiting={}, connections=0, redis_connected=True, snapshot_age=0.5)
 
@@ -204,6 +206,18 @@ async def test_it_speaks_openmetrics_to_whoever_asks_for_it(accept: str) -> None
     assert {"gen_ai_server_request_duration_seconds", "inventiv_router_processes"} <= {each.name for each in families}
     assert all(each.type != "unknown" and each.documentation for each in families)
     assert int(answer.headers["content-length"]) == len(answer.body)
+
+
+async def test_the_documentation_lists_what_there_is() -> None:
+    ours = metrics()
+    ours.observe(passage(streamed=True, first_byte=1, queued=1, tokens=Tokens(1, 2)))
+    ours.upstream_error("Broken")
+    documented = re.findall(r"^\| `(\w+)` \| (counter|gauge|histogram) ", DOCUMENTATION.read_text(), re.MULTILINE)
+
+    answer = await ask(ours.answer, PATH)
+
+    typed = re.findall(r"^# TYPE (\S+) (\S+)$", answer.text, re.MULTILINE)
+    assert sorted(documented) == sorted(typed)
 
 
 async def test_strangers_find_nothing() -> None:
