@@ -23,19 +23,25 @@ def header(headers: Headers, name: bytes) -> bytes | None:
     return None
 
 
+def error_answer(error: ApiError) -> tuple[Headers, bytes]:
+    """Headers and body."""
+    body = error.envelope()
+    return [*_of_json(body), *error.headers], body
+
+
 async def answer_json(send: Send, body: Any, *, status: int = 200) -> None:
-    await _answer(send, status, json.dumps(body).encode(), more_headers=())
+    data = json.dumps(body).encode()
+    await _answer(send, status, _of_json(data), data)
 
 
 async def answer_error(send: Send, error: ApiError) -> None:
-    await _answer(send, error.status, error.envelope(), more_headers=error.headers)
+    await _answer(send, error.status, *error_answer(error))
 
 
-async def _answer(send: Send, status: int, body: bytes, *, more_headers: tuple[tuple[bytes, bytes], ...]) -> None:
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        *more_headers,
-    ]
+def _of_json(body: bytes) -> Headers:
+    return [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+
+
+async def _answer(send: Send, status: int, headers: Headers, body: bytes) -> None:
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -33,7 +33,9 @@ class Config:
     tracing: float | None = None  # the share of requests that begin a trace, where the client has not; None = no traces
     heartbeat_stale_after: float = timing.HEARTBEAT_STALE_AFTER
     max_body_bytes: int = 10 * 1024 * 1024
+    header_timeout: float = 10.0  # for a request's head to arrive
     body_timeout: float = 60.0  # for a request's body to arrive
+    write_timeout: float = 60.0  # for a client to take some of what it was sent
     connect_timeout: float = 3.0
     first_byte_timeout: float = 300.0
     idle_timeout: float = 60.0  # between two chunks of an answer
@@ -59,7 +61,9 @@ class Config:
             tracing=read.share("ROUTER_TRACING"),
             heartbeat_stale_after=read.number("HEARTBEAT_STALE_AFTER", cls.heartbeat_stale_after),
             max_body_bytes=int(read.number("MAX_BODY_BYTES", cls.max_body_bytes, whole=True, at_least=1)),
+            header_timeout=read.number("ROUTER_HEADER_TIMEOUT", cls.header_timeout),
             body_timeout=read.number("ROUTER_BODY_TIMEOUT", cls.body_timeout),
+            write_timeout=read.number("ROUTER_WRITE_TIMEOUT", cls.write_timeout),
             connect_timeout=read.number("ROUTER_CONNECT_TIMEOUT", cls.connect_timeout),
             first_byte_timeout=read.number("ROUTER_FIRST_BYTE_TIMEOUT", cls.first_byte_timeout),
             idle_timeout=read.number("ROUTER_IDLE_TIMEOUT", cls.idle_timeout),

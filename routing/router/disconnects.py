@@ -3,40 +3,57 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from routing.router.asgi import Receive
+from routing.router.asgi import Receive, Scope
+
+# A server that offers this in `scope["extensions"]` has there a callable that takes a callback. It calls that once, from
+# the event loop, when the client hangs up before its answer is complete (soon, if it has already): no task has to wait
+# in `receive()` for that. Callbacks are forgotten at the request's end.
+EXTENSION = "inventiv.on_disconnect"
 
 
 class WhileConnected:
     """A block that is left, quietly, when the client hangs up; or when `total_timeout` seconds are over, which
-    raises TimeoutError. The request's body must have been read."""
+    raises TimeoutError. Where the server lacks our extension, the request's body must have been read."""
 
-    def __init__(self, receive: Receive, *, total_timeout: float) -> None:
+    __slots__ = ("_gone", "_late", "_on_disconnect", "_over", "_receive", "_task", "_timer", "_total_timeout", "_watch")
+
+    def __init__(self, scope: Scope, receive: Receive, *, total_timeout: float) -> None:
+        self._on_disconnect = scope.get("extensions", {}).get(EXTENSION)
         self._receive = receive
         self._total_timeout = total_timeout
+        self._watch: asyncio.Task[None] | None = None
+        self._over = False
         self._gone = False
         self._late = False
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker
         self._task = task
-        self._watch = loop.create_task(self._wait_for_disconnect())
         self._timer = loop.call_later(self._total_timeout, self._run_out)
+        if self._on_disconnect is not None:
+            self._on_disconnect(self._leave)
+        else:
+            self._watch = loop.create_task(self._wait_for_disconnect())
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
+        self._over = True
         self._timer.cancel()
-        self._watch.cancel()
-        if kind is not asyncio.CancelledError or not (self._gone or self._late):
+        if self._watch is not None:
+            self._watch.cancel()
+        if not (self._gone or self._late):
             return False
-        if self._task.uncancel() > 0:
-            return False  # the server cancels us as well
+        others = self._task.uncancel()
+        if kind is not asyncio.CancelledError or others > 0:  # others: the server cancels us as well
+            return False
         if self._late:
             raise TimeoutError
         return True
@@ -44,7 +61,10 @@ class WhileConnected:
     async def _wait_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if not self._late:
+        self._leave()
+
+    def _leave(self) -> None:
+        if not (self._over or self._late):
             self._gone = True
             self._task.cancel()
 

@@ -42,6 +42,10 @@ def bad_request(message: str, *, param: str | None = None) -> ApiError:
     return ApiError(400, message, param=param)
 
 
+def not_http(reason: str) -> ApiError:
+    return ApiError(400, f"The request is not valid HTTP/1.1: {reason}")
+
+
 def invalid_key(message: str) -> ApiError:
     return ApiError(401, message, code="invalid_api_key", headers=((b"www-authenticate", b"Bearer"),))
 
@@ -59,6 +63,10 @@ def method_not_allowed(method: str, path: str, *, allow: str) -> ApiError:
     return ApiError(405, message, code="method_not_allowed", headers=((b"allow", allow.encode()),))
 
 
+def headers_too_slow() -> ApiError:
+    return ApiError(408, "The request's headers did not arrive in time", code="request_timeout")
+
+
 def body_too_slow() -> ApiError:
     return ApiError(408, "The request's body did not arrive in time", code="request_timeout")
 
@@ -71,8 +79,16 @@ def headers_too_large(limit: int) -> ApiError:
     return ApiError(431, f"The request's headers are larger than {limit} bytes", code="headers_too_large")
 
 
+def too_many_headers(limit: int) -> ApiError:
+    return ApiError(431, f"The request has more than {limit} headers", code="headers_too_large")
+
+
 def our_fault() -> ApiError:
     return ApiError(500, "The router failed; the request's id is in x-request-id", type="server_error")
+
+
+def version_not_supported() -> ApiError:
+    return ApiError(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here")
 
 
 def upstream_failed(message: str) -> ApiError:

@@ -7,8 +7,9 @@ import asyncio
 from routing.router import errors
 from routing.router.asgi import Headers, Receive, header
 
-_MAX_HEADER_BYTES = 64 * 1024
-_LINGER_BYTES, _LINGER_SECONDS = 64 * 1024 * 1024, 10.0
+MAX_HEAD = 64 * 1024  # bytes of a request's headers
+MOST_HEADERS = 100
+LINGER_BYTES, LINGER_SECONDS = 64 * 1024 * 1024, 10.0
 
 
 class ClientGone(Exception):
@@ -40,9 +41,8 @@ def _without_port(host: bytes) -> bytes:
 
 def check_framing(headers: Headers) -> None:
     """Refuse what a server behind us might cut up differently (request smuggling). Raises ApiError."""
-    lengths = hosts = encodings = size = 0
+    lengths = hosts = encodings = 0
     for name, value in headers:
-        size += len(name) + len(value)
         if name == b"content-length":
             lengths += 1
         elif name == b"host":
@@ -55,8 +55,15 @@ def check_framing(headers: Headers) -> None:
         raise errors.bad_request("More than one of Content-Length and Transfer-Encoding")
     if hosts > 1:
         raise errors.bad_request("More than one Host")
-    if size > _MAX_HEADER_BYTES:
-        raise errors.headers_too_large(_MAX_HEADER_BYTES)
+    check_size(headers)
+
+
+def check_size(headers: Headers, *, more: int = 0) -> None:
+    """`more`: bytes of the head that are in no header. Raises ApiError."""
+    if len(headers) > MOST_HEADERS:
+        raise errors.too_many_headers(MOST_HEADERS)
+    if more + sum([len(name) + len(value) for name, value in headers]) > MAX_HEAD:
+        raise errors.headers_too_large(MAX_HEAD)
 
 
 async def read_body(receive: Receive, headers: Headers, *, limit: int, within: float) -> bytes:
@@ -92,8 +99,8 @@ async def linger(receive: Receive) -> None:
     lose the answer that says why."""
     taken = 0
     try:
-        async with asyncio.timeout(_LINGER_SECONDS):
-            while taken < _LINGER_BYTES:
+        async with asyncio.timeout(LINGER_SECONDS):
+            while taken < LINGER_BYTES:
                 message = await receive()
                 if message["type"] == "http.disconnect" or not message.get("more_body", False):
                     return

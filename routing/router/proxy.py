@@ -92,7 +92,7 @@ class Proxy:
         model_id = _model_of(body)
         answer = _Answer()
         try:
-            async with WhileConnected(receive, total_timeout=config.total_timeout):
+            with WhileConnected(scope, receive, total_timeout=config.total_timeout):
                 await self._serve(scope, send, body, model_id, answer)
         except TimeoutError:
             await _break_off(send, answer, errors.upstream_too_slow("The answer took too long"))

@@ -13,6 +13,7 @@ from uvicorn.supervisors import Multiprocess
 
 from routing.router.app import Router
 from routing.router.config import Config, ConfigError
+from routing.router.http_server import HttpServer
 
 _BACKLOG = 2048
 
@@ -81,7 +82,7 @@ def _uvicorn_config(config: Config, app: Router | str, *, factory: bool = False)
         factory=factory,
         workers=config.workers,
         loop="uvloop",
-        http="httptools",
+        http=HttpServer(header_timeout=config.header_timeout, write_timeout=config.write_timeout),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         interface="asgi3",
