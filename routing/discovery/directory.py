@@ -10,12 +10,17 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import Any
 
-from routing.discovery import keys, scripts
+from routing.discovery import keys, scripts, taking
 from routing.discovery.link import Link, RedisAway
-from routing.discovery.records import ClientKey, Heartbeat, ServedModel, Target
+from routing.discovery.records import Allowance, ClientKey, Heartbeat, ServedModel, Target
+from routing.discovery.scripts import Script
+
+SCRIPTS = (*scripts.FOR_ROUTER, *taking.FOR_ROUTER)  # what a router's `Link` is to load
 
 _KEY_TRUSTED_FOR = 1.5  # seconds; a revoked key is refused within 2 s
 _KEYS_KEPT = 10_000
@@ -31,7 +36,49 @@ class UnknownModel(Exception):
 
 
 class NoneReady(Exception):
-    """The model is known, but no instance takes requests for it now: 503 and Retry-After."""
+    """The model is known, but no instance takes requests for it now: a fallback, or 503 and Retry-After."""
+
+
+class AllFull(Exception):
+    """There are instances, and each has as many requests as it may have: wait in the queue."""
+
+
+class Refused(Exception):
+    """The key has used up what it may. `what`: "requests" | "tokens" (a minute) | "concurrency" | "budget"."""
+
+    def __init__(self, what: str, *, retry_after_ms: int, allowance: Allowance) -> None:
+        super().__init__(what)
+        self.what = what
+        self.retry_after_ms = retry_after_ms
+        self.allowance = allowance
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Which instances a request would rather go to, the first first, each while its load is at most `bound` (requests
+    of an instance of weight 1); and which it must not go to."""
+
+    preferred: tuple[str, ...] = ()
+    bound: float = 0.0
+    excluded: tuple[str, ...] = ()
+
+
+ANY = Wish()
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A request of a key with limits, to be counted when an instance is taken for it."""
+
+    key: ClientKey
+    tokens: int  # an estimate of what it will take; the rest is settled afterwards
+    month: str  # "2026-11"
+    names: tuple[str, str, str] = field(init=False)  # in Redis, of what is counted
+
+    def __post_init__(self) -> None:
+        key_id = self.key.key_id
+        names = (keys.limits(key_id), keys.running(key_id), keys.spent(key_id, self.month))
+        object.__setattr__(self, "names", names)
 
 
 class Heard(Enum):
@@ -45,28 +92,37 @@ class Heard(Enum):
 
 
 class Directory:
-    """`stale_after`: seconds of silence after which an instance gets nothing; `snapshot_age`: how long, seconds, a
-    client key that was good goes on being good while Redis can't be asked."""
+    """`router_id`: under which this router's requests are counted; `stale_after`: seconds of silence after which an
+    instance gets nothing; `snapshot_age`: how long, seconds, a client key that was good goes on being good while Redis
+    can't be asked."""
 
-    def __init__(self, link: Link, *, stale_after: float, snapshot_age: float) -> None:
+    def __init__(self, link: Link, *, router_id: str, stale_after: float, snapshot_age: float) -> None:
         self._link = link
+        self._router_id = router_id
         self._stale_after = stale_after
         self._snapshot_age = snapshot_age
         self._keys: dict[str, tuple[float, ClientKey]] = {}
 
-    async def pick(self, model_id: str, *, excluded: Sequence[str] = ()) -> Target:
-        """Choose a lightly loaded instance and count the request there. To be given back with `release`.
+    async def take(
+        self, model_id: str, *, wish: Wish = ANY, admission: Admission | None = None
+    ) -> tuple[Target, Allowance | None]:
+        """Choose an instance and count the request there, and against the key's limits. The target is to be given back
+        with `release`, the admission with `settle`; what raises has counted nothing.
 
-        Raises UnknownModel, NoneReady, IndexLost. If the caller is cancelled, what was taken is given back.
+        Raises UnknownModel, NoneReady, AllFull, Refused, IndexLost. If the caller is cancelled, nothing stays counted.
         """
         cursor = ""
         for _ in range(_PAGES_WALKED):
-            answer = await self._pick_once(model_id, excluded, cursor)
+            answer = await self._take_once(model_id, wish, admission, cursor)
             match answer[0]:
                 case "taken":
-                    return Target.from_answer(answer[1:], counted=True)
+                    return _target(answer), None if admission is None else Allowance(*answer[7:11])
                 case "walk":
                     cursor = answer[1]
+                case "full":
+                    raise AllFull(model_id)
+                case "refused":
+                    raise Refused(answer[1], retry_after_ms=answer[2], allowance=Allowance(*answer[3:7]))
                 case "unknown":
                     raise UnknownModel(model_id)
                 case "none":
@@ -78,8 +134,38 @@ class Directory:
     def release(self, target: Target) -> None:
         """The request is over. Waits for nothing; with Redis away the worker's next heartbeat sets the load right."""
         if target.counted:
-            with contextlib.suppress(RedisAway):
-                self._link.run(scripts.RELEASE, [keys.instance(target.instance_id)])
+            self._post(taking.RELEASE, [keys.instance(target.instance_id)])
+
+    def settle(self, admission: Admission, *, tokens: int, micros: int) -> None:
+        """What the request really took. Waits for nothing; with Redis away, the limits forget it, and the budget until
+        the control plane has counted the usage."""
+        key = admission.key
+        self._post(
+            taking.SETTLE,
+            admission.names,
+            key.tokens_per_minute,
+            admission.tokens,
+            tokens,
+            int(key.concurrency > 0),
+            self._router_id,
+            int(key.monthly_tokens > 0 or key.monthly_micros > 0),
+            micros,
+            keys.SPENT_TTL,
+        )
+
+    async def failed(self, target: Target, *, at_once: bool) -> float:
+        """It did not answer as it should; `at_once`: take it out of routing for that alone. Returns for how many
+        seconds it has been taken out by this call; 0 = not. Raises IndexLost."""
+        try:
+            out_for = await self._link.run(taking.FAILED, [keys.instance(target.instance_id)], int(at_once))
+        except RedisAway as error:
+            raise IndexLost(str(error)) from error
+        return float(out_for) / 1000
+
+    def recovered(self, target: Target) -> None:
+        """It failed lately, and now it has answered. Waits for nothing."""
+        with contextlib.suppress(RedisAway):
+            self._link.post("HDEL", keys.instance(target.instance_id), *taking.AILMENTS)
 
     async def heartbeat(self, beat: Heartbeat, *, token_sha256: str, address: str) -> tuple[Heard, str]:
         """Write down what a worker says of itself, if token and canonical address are the instance's own; its load
@@ -133,32 +219,60 @@ class Directory:
             raise IndexLost("the index is not rebuilt yet")
         return [ServedModel.from_json(raw) for raw in served]
 
-    async def _pick_once(self, model_id: str, excluded: Sequence[str], cursor: str) -> list[str]:
+    async def _take_once(self, model_id: str, wish: Wish, admission: Admission | None, cursor: str) -> list[Any]:
+        touched = [keys.model_instances(model_id), keys.EPOCH, keys.MODELS]
+        arguments: list[str | int | float] = [
+            model_id,
+            self._stale_after,
+            keys.INSTANCE_PREFIX,
+            cursor,
+            wish.bound,
+            len(wish.preferred),
+            len(wish.excluded),
+            *wish.preferred,
+            *wish.excluded,
+        ]
+        if admission is not None:
+            touched += admission.names
+            arguments += self._limits(admission)
+        give_back = partial(self._give_back_unwanted, admission)
         try:
-            asked = self._link.run(
-                scripts.PICK,
-                [keys.model_instances(model_id), keys.EPOCH, keys.MODELS],
-                model_id,
-                self._stale_after,
-                keys.INSTANCE_PREFIX,
-                cursor,
-                *excluded,
-            )
-            answer: list[str] = await asyncio.shield(asked)
+            asked = self._link.run(taking.TAKE, touched, *arguments, unwanted=give_back)
+            answer: list[Any] = await asked
         except RedisAway as error:
             raise IndexLost(str(error)) from error
         except asyncio.CancelledError:
-            asked.add_done_callback(self._release_unwanted)
+            if asked.done() and not asked.cancelled() and asked.exception() is None:
+                give_back(asked.result())  # it came at the very moment when the caller was cancelled
             raise
         return answer
 
-    def _release_unwanted(self, asked: asyncio.Future[Any]) -> None:
+    def _limits(self, admission: Admission) -> tuple[str | int, ...]:
+        key = admission.key
+        return (
+            key.requests_per_minute,
+            key.tokens_per_minute,
+            key.concurrency,
+            key.monthly_tokens,
+            key.monthly_micros,
+            admission.tokens,
+            self._router_id,
+            keys.ROUTER_PREFIX,
+            keys.LIMITS_TTL,
+            keys.RUNNING_TTL,
+        )
+
+    def _give_back_unwanted(self, admission: Admission | None, answer: Sequence[Any]) -> None:
         """The client left while we were choosing: Redis may have counted its request all the same."""
-        if asked.cancelled() or asked.exception() is not None:
+        if answer[0] != "taken":
             return
-        answer = asked.result()
-        if answer[0] == "taken":
-            self.release(Target.from_answer(answer[1:], counted=True))
+        self.release(_target(answer))
+        if admission is not None:
+            self.settle(admission, tokens=0, micros=0)
+
+    def _post(self, script: Script, touched: Sequence[str], *arguments: str | int) -> None:
+        with contextlib.suppress(RedisAway):
+            self._link.post("EVALSHA", script.sha, len(touched), *touched, *arguments)
 
     async def _find_key(self, sha256: str) -> ClientKey | None:
         try:
@@ -175,3 +289,8 @@ class Directory:
         if len(self._keys) > _KEYS_KEPT:
             del self._keys[next(iter(self._keys))]
         return found
+
+
+def _target(answer: Sequence[Any]) -> Target:
+    _, instance_id, ip, port, api_key, ailing = answer[:6]
+    return Target(instance_id=instance_id, ip=ip, port=int(port), api_key=api_key, counted=True, ailing=ailing == "1")

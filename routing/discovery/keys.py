@@ -19,9 +19,9 @@ WITHDRAWN = "discovery:withdrawn"  # Sorted set: name of a removed key -> when (
 REBUILDING = "discovery:rebuilding"  # String: token of the rebuild under way; gone = a flush overtook it
 REFUSALS = "heartbeat:refusals"  # Hash: see records.Refusal; what the routers have refused and nobody has taken yet
 REFUSALS_TAKEN = "heartbeat:refusals:taken"  # Hash: the same, while the control plane writes it down
-LIMITS = "apikey:{key_id}:limits"  # Hash: the key's token buckets: `requests`, `tokens` (what is left), `at` (micros)
-RUNNING = "apikey:{key_id}:running"  # Hash: router id -> requests of the key that run there; counts while ROUTER lives
-SPENT = "apikey:{key_id}:spent:{month}"  # Hash: `tokens`, `micros` spent in a month ("2026-11", UTC) against the budget
+LIMITS = "limits:{key_id}"  # Hash: the key's token buckets: `requests`, `tokens` (what is left), `at` (micros)
+RUNNING = "running:{key_id}"  # Hash: router id -> requests of the key that run there; counts while ROUTER lives
+SPENT = "spent:{key_id}:{month}"  # Hash: `tokens`, `micros` spent in a month ("2026-11", UTC) against the budget
 USAGE = "usage:batches"  # Stream: field `lines`: records.Usage, a line each; the control plane drains it into Postgres
 CALLS = "provider:calls:{provider}:{account}"  # Hash: how much an account may be asked now, see fleet's call_rates
 
@@ -33,7 +33,7 @@ ROUTER_TTL = 15
 WITHDRAWN_TTL = 24 * 3600
 REBUILDING_TTL = 600
 REFUSALS_TTL = 24 * 3600
-LIMITS_TTL = 120  # any bucket is full again by then
+LIMITS_TTL = 24 * 3600  # tokens that were used beyond the limit are waited for, however many they were
 RUNNING_TTL = 24 * 3600
 SPENT_TTL = 40 * 24 * 3600
 CALLS_TTL = 600  # any bucket is full again by then
@@ -41,42 +41,43 @@ CALLS_TTL = 600  # any bucket is full again by then
 REFUSALS_KEPT = 256  # fields: whoever is refused from many addresses must not fill Redis
 
 
+# What names begin with, and end with: put together without `format`, which the router would feel. Also for scans.
+MODEL_INSTANCES_PREFIX, _, MODEL_INSTANCES_SUFFIX = MODEL_INSTANCES.partition("{model_id}")
+INSTANCE_PREFIX, API_KEY_PREFIX, ROUTER_PREFIX, LIMITS_PREFIX, RUNNING_PREFIX, _SPENT_PREFIX = (
+    name.partition("{")[0] for name in (INSTANCE, API_KEY, ROUTER, LIMITS, RUNNING, SPENT)
+)
+
+
 def model_instances(model_id: str) -> str:
-    return MODEL_INSTANCES.format(model_id=model_id)
+    return MODEL_INSTANCES_PREFIX + model_id + MODEL_INSTANCES_SUFFIX
 
 
 def instance(instance_id: str) -> str:
-    return INSTANCE.format(instance_id=instance_id)
+    return INSTANCE_PREFIX + instance_id
 
 
 def api_key(sha256: str) -> str:
-    return API_KEY.format(sha256=sha256)
+    return API_KEY_PREFIX + sha256
 
 
 def limits(key_id: str) -> str:
-    return LIMITS.format(key_id=key_id)
+    return LIMITS_PREFIX + key_id
 
 
 def running(key_id: str) -> str:
-    return RUNNING.format(key_id=key_id)
+    return RUNNING_PREFIX + key_id
 
 
 def spent(key_id: str, month: str) -> str:
-    return SPENT.format(key_id=key_id, month=month)
+    return f"{_SPENT_PREFIX}{key_id}:{month}"
 
 
 def router(router_id: str) -> str:
-    return ROUTER.format(router_id=router_id)
+    return ROUTER_PREFIX + router_id
 
 
 def provider_calls(provider: str, account: str) -> str:
     return CALLS.format(provider=provider, account=account)
-
-
-# For scans: what an instance's, a key's or a model set's name begins with.
-INSTANCE_PREFIX = INSTANCE.partition("{")[0]
-API_KEY_PREFIX = API_KEY.partition("{")[0]
-MODEL_INSTANCES_PREFIX, _, MODEL_INSTANCES_SUFFIX = MODEL_INSTANCES.partition("{model_id}")
 
 
 def model_of(model_instances_key: str) -> str | None:

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import hiredis
@@ -24,6 +24,7 @@ _CONNECT_TIMEOUT = 2.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # between two attempts to connect
 
 Argument = str | bytes | int | float
+_Waiting = tuple[float, "asyncio.Future[Any] | None", "Callable[[Any], None] | None"]  # since when, who, see `command`
 
 
 class RedisAway(Exception):
@@ -63,14 +64,28 @@ class Link:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
 
-    def command(self, *parts: Argument) -> asyncio.Future[Any]:
-        """Send a command. The answer: str, int, None, or a list of these. Raises RedisAway, now or when awaited."""
+    def command(self, *parts: Argument, unwanted: Callable[[Any], None] | None = None) -> asyncio.Future[Any]:
+        """Send a command. The answer: str, int, None, or a list of these. Raises RedisAway, now or when awaited.
+
+        `unwanted` is called with the answer if the future has been cancelled before it came."""
         if self._connection is None:
             raise RedisAway("not connected")
-        return self._connection.send(_pack(parts))
+        return self._connection.send(_pack(parts), unwanted=unwanted)
 
-    def run(self, script: Script, keys: Sequence[str], *arguments: Argument) -> asyncio.Future[Any]:
-        return self.command("EVALSHA", script.sha, len(keys), *keys, *arguments)
+    def post(self, *parts: Argument) -> None:
+        """Send a command whose answer nobody waits for. Raises RedisAway if it can't be sent."""
+        if self._connection is None:
+            raise RedisAway("not connected")
+        self._connection.enqueue(_pack(parts), None)
+
+    def run(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        *arguments: Argument,
+        unwanted: Callable[[Any], None] | None = None,
+    ) -> asyncio.Future[Any]:
+        return self.command("EVALSHA", script.sha, len(keys), *keys, *arguments, unwanted=unwanted)
 
     async def _stay_connected(self) -> None:
         pause, was_away = _FIRST_PAUSE, False
@@ -142,22 +157,27 @@ class _Connection(asyncio.Protocol):
         self._timeout = timeout
         self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader(encoding="utf-8", errors="replace")
-        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._unsent: list[bytes] = []
         self._watch: asyncio.TimerHandle | None = None
         self.lost: asyncio.Future[None] = self._loop.create_future()
 
-    def send(self, packed: bytes) -> asyncio.Future[Any]:
+    def send(self, packed: bytes, *, unwanted: Callable[[Any], None] | None = None) -> asyncio.Future[Any]:
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self.enqueue(packed, answer, unwanted)
+        return answer
+
+    def enqueue(
+        self, packed: bytes, waiter: asyncio.Future[Any] | None, unwanted: Callable[[Any], None] | None = None
+    ) -> None:
         if self._transport is None or self._transport.is_closing():
             raise RedisAway("the connection was lost")
-        answer: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting.append((self._loop.time(), answer))
+        self._waiting.append((self._loop.time(), waiter, unwanted))
         if not self._unsent:
             self._loop.call_soon(self._flush)
         self._unsent.append(packed)
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout, self._look_for_late)
-        return answer
 
     def abort(self, reason: str) -> None:
         if self._transport is not None:
@@ -179,13 +199,15 @@ class _Connection(asyncio.Protocol):
         self._end("the connection was lost")
 
     def _deliver(self, answer: Any) -> None:
-        _, waiter = self._waiting.popleft()
+        _, waiter, unwanted = self._waiting.popleft()
         if isinstance(answer, hiredis.HiredisError):
             self._refused(answer, waiter)
-        elif not waiter.done():
+        elif waiter is not None and not waiter.done():
             waiter.set_result(answer)
+        elif unwanted is not None:
+            unwanted(answer)
 
-    def _refused(self, error: Exception, waiter: asyncio.Future[Any]) -> None:
+    def _refused(self, error: Exception, waiter: asyncio.Future[Any] | None) -> None:
         log.error("Redis refused a command: %s", error)
         _fail(waiter, str(error))
         # It is loading, became a replica, or lost our scripts: a new connection begins with the greeting.
@@ -213,14 +235,14 @@ class _Connection(asyncio.Protocol):
         if self._watch is not None:
             self._watch.cancel()
         while self._waiting:
-            _, waiter = self._waiting.popleft()
+            _, waiter, _ = self._waiting.popleft()
             _fail(waiter, reason)
 
 
-def _fail(waiter: asyncio.Future[Any], reason: str) -> None:
-    if not waiter.done():
+def _fail(waiter: asyncio.Future[Any] | None, reason: str) -> None:
+    if waiter is not None and not waiter.done():
         waiter.set_exception(RedisAway(reason))
-        waiter.exception()  # marks it as seen: a release is sent without anyone waiting for its answer
+        waiter.exception()  # marks it as seen: whoever asked may have left
 
 
 def _pack(parts: tuple[Argument, ...]) -> bytes:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Self
 
+_compact = json.JSONEncoder(separators=(",", ":")).encode
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -204,7 +206,7 @@ class Usage:
     cost_micros: int
 
     def to_line(self) -> str:
-        return json.dumps([getattr(self, name) for name in self.__slots__], separators=(",", ":"))
+        return _compact([getattr(self, name) for name in self.__slots__])
 
     @classmethod
     def from_line(cls, line: str | bytes) -> Self:
@@ -220,8 +222,30 @@ class Target:
     port: int
     api_key: str  # of the worker; sealed
     counted: bool  # whether `current_load` in Redis counts this request, so that it is to be taken off again
+    ailing: bool = False  # it failed lately: a success is to be told
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An instance that takes requests, as the snapshot has it."""
+
+    target: Target
+    load: int  # of all routers, when it was drawn
+    capacity: int  # 0 = no limit
+    weight: float
 
     @classmethod
-    def from_answer(cls, answer: Sequence[str], *, counted: bool) -> Self:
-        instance_id, ip, port, api_key = answer
-        return cls(instance_id=instance_id, ip=ip, port=int(port), api_key=api_key, counted=counted)
+    def from_answer(cls, answer: Sequence[str]) -> Self:
+        instance_id, ip, port, api_key, load, capacity, weight = answer
+        target = Target(instance_id=instance_id, ip=ip, port=int(port), api_key=api_key, counted=False)
+        return cls(target, load=int(load), capacity=int(capacity or 0), weight=float(weight or 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a key with limits has left after a request was let in, or was not."""
+
+    requests: int
+    requests_full_in: int  # milliseconds
+    tokens: int
+    tokens_full_in: int  # milliseconds

@@ -190,7 +190,7 @@ end
 """
 )
 
-# --- the router reads and counts ------------------------------------------------------------------------------------
+# --- the router reads (how it takes an instance and gives it back: see `taking`) --------------------------------------
 
 # Whether an instance takes requests, and its load: routed by the control plane, healthy and heard of lately.
 _LOAD_IF_READY = """
@@ -208,79 +208,6 @@ local function seconds()
   return time[1] + time[2] / 1000000, tonumber(time[2])
 end
 """
-
-# Take the less loaded of a few instances and count the request. Few instances: all are looked at. Many: two at random,
-# then a larger sample, then (ARGV cursor) a walk in pages, so that the cost never grows with the fleet.
-#
-# KEYS: the model's set, EPOCH, MODELS. ARGV: model id, stale_after (seconds), prefix of the hashes' names, cursor
-# ('' = sample), ids to leave out.
-# Answers {'taken', id, ip, port, api_key} or {why: 'walk' | 'none' | 'unknown' | 'lost', next cursor}.
-PICK = Script.of(
-    _LOAD_IF_READY,
-    """
-local FEW, SAMPLE, PAGE = 8, 32, 128
-local model, stale_after, prefix, cursor = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local now, random = seconds()
-local excluded = {}
-for i = 5, #ARGV do
-  excluded[ARGV[i]] = true
-end
-
-local function least_loaded(ids)
-  local best, best_load
-  for i = 1, #ids do
-    local id = ids[(i + random) % #ids + 1]  -- among equals, not always the first
-    local load = not excluded[id] and load_if_ready(prefix .. id, now, stale_after)
-    if load and (not best or load < best_load) then
-      best, best_load = id, load
-    end
-  end
-  return best
-end
-
-local function take(id)
-  local hash = prefix .. id
-  redis.call('HINCRBY', hash, 'current_load', 1)
-  local address = redis.call('HMGET', hash, 'ip', 'port', 'api_key')
-  return {'taken', id, address[1], address[2], address[3]}
-end
-
-if redis.call('HEXISTS', KEYS[3], model) == 0 then
-  return {redis.call('EXISTS', KEYS[2]) == 1 and 'unknown' or 'lost', '0'}
-end
-
-local best
-local next_cursor = '0'
-if cursor ~= '' then
-  local page = redis.call('SSCAN', KEYS[1], cursor, 'COUNT', PAGE)
-  next_cursor = page[1]
-  best = least_loaded(page[2])
-elseif redis.call('SCARD', KEYS[1]) <= FEW then
-  best = least_loaded(redis.call('SMEMBERS', KEYS[1]))
-else
-  best = least_loaded(redis.call('SRANDMEMBER', KEYS[1], 2)) or least_loaded(redis.call('SRANDMEMBER', KEYS[1], SAMPLE))
-  if not best then
-    return {'walk', '0'}
-  end
-end
-if best then
-  return take(best)
-end
-if next_cursor ~= '0' then
-  return {'walk', next_cursor}
-end
-return {redis.call('EXISTS', KEYS[2]) == 1 and 'none' or 'lost', '0'}
-""",
-)
-
-# KEYS: the instance's hash.
-RELEASE = Script.of(
-    """
-if tonumber(redis.call('HGET', KEYS[1], 'current_load') or 0) > 0 then
-  redis.call('HINCRBY', KEYS[1], 'current_load', -1)
-end
-"""
-)
 
 # What is refused leaves the instance's hash as it was, and a trace in REFUSALS. An instance whose address is not known
 # yet counts as unknown (it is not published before), and a token is only wrong where the right one is known.
@@ -371,7 +298,7 @@ return all
 
 # A page of a model's instances that take requests, for the snapshot.
 # KEYS: the model's set, EPOCH. ARGV: stale_after (seconds), prefix of the hashes' names, cursor.
-# Answers {'whole' | 'lost', next cursor, {id, ip, port, api_key, id, ip, ...}}.
+# Answers {'whole' | 'lost', next cursor, {id, ip, port, api_key, load, capacity, weight, id, ip, ...}}.
 SNAPSHOT_PAGE = Script.of(
     _LOAD_IF_READY,
     """
@@ -381,16 +308,16 @@ local page = redis.call('SSCAN', KEYS[1], ARGV[3], 'COUNT', PAGE)
 local found = {}
 for _, id in ipairs(page[2]) do
   local hash = ARGV[2] .. id
-  if load_if_ready(hash, now, tonumber(ARGV[1])) then
-    local address = redis.call('HMGET', hash, 'ip', 'port', 'api_key')
-    table.insert(found, id)
-    table.insert(found, address[1])
-    table.insert(found, address[2])
-    table.insert(found, address[3])
+  local load = load_if_ready(hash, now, tonumber(ARGV[1]))
+  if load then
+    local known = redis.call('HMGET', hash, 'ip', 'port', 'api_key', 'capacity', 'weight')
+    for _, value in ipairs({id, known[1], known[2], known[3], load, known[4] or '0', known[5] or '1'}) do
+      table.insert(found, value)
+    end
   end
 end
 return {redis.call('EXISTS', KEYS[2]) == 1 and 'whole' or 'lost', page[1], found}
 """,
 )
 
-FOR_ROUTER = (PICK, RELEASE, HEARTBEAT, FIND_KEY, SERVED_MODELS, ALL_MODELS, SNAPSHOT_PAGE)
+FOR_ROUTER = (HEARTBEAT, FIND_KEY, SERVED_MODELS, ALL_MODELS, SNAPSHOT_PAGE)

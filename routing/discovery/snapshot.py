@@ -1,4 +1,5 @@
-"""What the router remembers of the index for the time when Redis can't be asked: a picture a second old, in process.
+"""What the router remembers of the index: a picture a second old, in process. Names, policies and the members of the
+rings come from it; and all of it for the time when Redis can't be asked.
 
 Redrawing it costs a bounded share of a core however large the fleet is: instances are re-read at a set pace, so in a
 large fleet the picture is some seconds old, which is enough for a fallback.
@@ -12,10 +13,25 @@ from collections.abc import Mapping, Sequence
 
 from routing.discovery import keys, scripts
 from routing.discovery.link import Link, RedisAway
-from routing.discovery.records import ServedModel, Target
+from routing.discovery.records import Candidate, ServedModel
 
 REDRAW_EVERY = 1.0  # seconds from the end of a round to the next
 _PACE = 2000  # instances a second
+_WIDTH = 7  # values of an instance in an answer
+
+
+class Crowd:
+    """A model's instances that take requests. `members` (id -> weight) is the same object for as long as it is equal
+    to what it was."""
+
+    def __init__(self, candidates: Sequence[Candidate], members: Mapping[str, float]) -> None:
+        self.candidates = candidates
+        self.members = members
+        self.load = sum(each.load for each in candidates)
+        self.weight = sum(members.values())
+
+
+NOBODY = Crowd((), {})
 
 
 class Snapshot:
@@ -27,7 +43,8 @@ class Snapshot:
         self._max_age = max_age
         self._whole_at: float | None = None
         self._models: dict[str, ServedModel] = {}
-        self._targets: dict[str, tuple[Target, ...]] = {}
+        self._by_name: dict[str, ServedModel] = {}
+        self._crowds: dict[str, Crowd] = {}
 
     @property
     def usable(self) -> bool:
@@ -35,11 +52,20 @@ class Snapshot:
         return self._whole_at is not None and time.monotonic() - self._whole_at <= self._max_age
 
     @property
+    def age(self) -> float:
+        """Seconds since the whole index was seen; infinite before that."""
+        return float("inf") if self._whole_at is None else time.monotonic() - self._whole_at
+
+    @property
     def models(self) -> Mapping[str, ServedModel]:
         return self._models
 
-    def targets(self, model_id: str) -> Sequence[Target]:
-        return self._targets.get(model_id, ())
+    def named(self, name: str) -> ServedModel | None:
+        """The model of this id or alias."""
+        return self._by_name.get(name)
+
+    def crowd(self, model_id: str) -> Crowd:
+        return self._crowds.get(model_id, NOBODY)
 
     async def redraw(self) -> None:
         """Read the index again. One that is away or not whole leaves the picture as it is."""
@@ -47,7 +73,7 @@ class Snapshot:
             if not await self._redraw_models():
                 return
             for model_id in list(self._models):
-                await self._redraw_targets(model_id)
+                await self._redraw_crowd(model_id)
         except RedisAway:
             return
 
@@ -58,11 +84,13 @@ class Snapshot:
         self._whole_at = time.monotonic()
         known = [ServedModel.from_json(raw) for raw in models]
         self._models = {model.model_id: model for model in known}
-        self._targets = {model_id: found for model_id, found in self._targets.items() if model_id in self._models}
+        # An id goes before another model's alias.
+        self._by_name = {alias: model for model in known for alias in model.aliases} | self._models
+        self._crowds = {model_id: crowd for model_id, crowd in self._crowds.items() if model_id in self._models}
         return True
 
-    async def _redraw_targets(self, model_id: str) -> None:
-        found: dict[str, Target] = {}  # a walk may meet a member twice
+    async def _redraw_crowd(self, model_id: str) -> None:
+        found: dict[str, Candidate] = {}  # a walk may meet a member twice
         cursor = "0"
         while True:
             state, cursor, page = await self._link.run(
@@ -75,10 +103,12 @@ class Snapshot:
             if state != "whole":
                 return
             self._whole_at = time.monotonic()
-            for at in range(0, len(page), 4):
-                target = Target.from_answer(page[at : at + 4], counted=False)
-                found[target.instance_id] = target
+            for at in range(0, len(page), _WIDTH):
+                candidate = Candidate.from_answer(page[at : at + _WIDTH])
+                found[candidate.target.instance_id] = candidate
             if cursor == "0":
                 break
-            await asyncio.sleep(len(page) / 4 / _PACE)
-        self._targets[model_id] = tuple(found.values())
+            await asyncio.sleep(len(page) / _WIDTH / _PACE)
+        members: Mapping[str, float] = {each: candidate.weight for each, candidate in found.items()}
+        before = self.crowd(model_id).members
+        self._crowds[model_id] = Crowd(tuple(found.values()), before if before == members else members)

@@ -6,45 +6,74 @@ import asyncio
 import contextlib
 import logging
 import re
-import uuid
-from collections.abc import Awaitable, Callable
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 
-from routing.discovery import scripts
-from routing.discovery.directory import Directory
+from routing.discovery import route_report as reports
+from routing.discovery.directory import SCRIPTS, Directory
 from routing.discovery.link import Link
 from routing.discovery.sealing import Sealer
 from routing.discovery.snapshot import REDRAW_EVERY, Snapshot
-from routing.router import errors, heartbeats, limits, served_models
-from routing.router.asgi import Headers, Message, Receive, Scope, Send, answer_error, header
+from routing.router import errors, heartbeats, limits, metrics, route_report, served_models
+from routing.router.asgi import Fields, Receive, Scope, Send, answer_error
 from routing.router.config import Config
+from routing.router.connections import Connections
+from routing.router.cors import Cors
 from routing.router.errors import ApiError
 from routing.router.health import Health
 from routing.router.heartbeats import Heartbeats
 from routing.router.http11 import Pool
+from routing.router.ids import unique_ids
 from routing.router.limits import AllowedHosts, ClientGone
+from routing.router.operators import Operators
 from routing.router.presence import ANNOUNCE_EVERY, Presence
 from routing.router.proxy import Proxy
+from routing.router.route_report import RouteReport
 from routing.router.selection import Selection
 from routing.router.served_models import ServedModels
+from routing.router.sight import Sight
+from routing.router.surfaces import BY_PATH
+from routing.router.usage import FLUSH_EVERY, UsageReport
+from routing.router.waiting import WaitingRoom
 
 log = logging.getLogger(__name__)
 
-_PROXIED = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_LET_TRY_EVERY = 0.05  # seconds: who waits for a place looks for what other routers gave back
 _WAIT_FOR_REDIS = 1.0  # seconds, at the start
 _WAIT_FOR_RELEASES = 2.0  # seconds, at the end
 
 
 class Router:
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._link = Link(config.redis_url, scripts=scripts.FOR_ROUTER)
+    """Raises ConfigError."""
+
+    def __init__(self, config: Config, *, environ: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._link = Link(config.redis_url, scripts=(*SCRIPTS, *reports.SCRIPTS))
+        self._presence = Presence(self._link)
         self._directory = Directory(
-            self._link, stale_after=config.heartbeat_stale_after, snapshot_age=config.snapshot_max_age
+            self._link,
+            router_id=self._presence.router_id,
+            stale_after=config.heartbeat_stale_after,
+            snapshot_age=config.snapshot_max_age,
         )
         self._snapshot = Snapshot(self._link, stale_after=config.heartbeat_stale_after, max_age=config.snapshot_max_age)
-        self._presence = Presence(self._link)
-        self._selection = Selection(self._directory, self._snapshot)
+        self._waiting_room = WaitingRoom(length=config.queue_length)
+        self._selection = Selection(self._directory, self._snapshot, waiting_room=self._waiting_room)
+        self._usage = UsageReport(self._link)
+        self.connections = Connections()
+        operators = Operators(config.operator_networks, trusted_proxies=config.trusted_proxies)
+        self._route_report = RouteReport(self._link, operators=operators, stale_after=config.heartbeat_stale_after)
+        self.sight = Sight(
+            config,
+            environ=environ,
+            operators=operators,
+            link=self._link,
+            snapshot=self._snapshot,
+            selection=self._selection,
+            waiting_room=self._waiting_room,
+            connections=self.connections,
+        )
         self._upstream = Pool(
             connect_timeout=config.connect_timeout,
             first_byte_timeout=config.first_byte_timeout,
@@ -53,70 +82,89 @@ class Router:
         self._proxy = Proxy(
             config,
             directory=self._directory,
+            snapshot=self._snapshot,
             selection=self._selection,
+            waiting_room=self._waiting_room,
             upstream=self._upstream,
             sealer=Sealer(config.encryption_keys),
+            beginners=self.sight.beginners,
+            observers=(self._usage.observe, *self.sight.observers),
         )
         self._models = ServedModels(directory=self._directory, snapshot=self._snapshot)
         self._heartbeats = Heartbeats(directory=self._directory, trusted_proxies=config.trusted_proxies)
         self._hosts = AllowedHosts(config.allowed_hosts)
+        self._cors = Cors(config.cors_origins)
+        self._ids = unique_ids()
         self._clocks: list[asyncio.Task[None]] = []
         self.health = Health(self._snapshot)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._serve(scope, receive, send)
+            await self._serve(scope, receive, self._cors.around(scope, send))
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = _request_id(scope["headers"])
-        scope["state"] = {"request_id": request_id}
-        started = False
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                message["headers"].append((b"x-request-id", request_id))
-            await send(message)
-
+        fields: Fields = dict(scope["headers"])
+        request_id = self._request_id(fields)
+        scope["state"] = {"request_id": request_id, "fields": fields}
         try:
-            await self._dispatch(scope, receive, send_with_id)
+            await self._dispatch(scope, receive, send)
         except ApiError as error:
-            await answer_error(send_with_id, error)
+            await answer_error(send, error, request_id=request_id)
             if error.status == 413:
                 await limits.linger(receive)
         except (ClientGone, OSError):  # OSError: what ASGI has `send` raise once the client is gone
             return
         except Exception:
             log.exception("request %s", request_id.decode())
-            if not started:
-                await answer_error(send_with_id, errors.our_fault())
+            await answer_error(send, errors.our_fault(), request_id=request_id)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
+        surface = BY_PATH.get(path)
+        if surface is not None:
+            self._check(scope)
+            if method == "OPTIONS":
+                return await self._cors.preflight(scope, send)
+            _allow("POST", method, path)
+            return await self._proxy(scope, receive, send, surface)
         if path == "/healthz":
             _allow("GET", method, path)
             return await self.health.alive(send)
         if path == "/readyz":
             _allow("GET", method, path)
             return await self.health.ready(send)
-        self._hosts.check(scope["headers"])
-        limits.check_framing(scope["headers"])
-        if path in _PROXIED:
-            _allow("POST", method, path)
-            return await self._proxy(scope, receive, send)
+        if path == metrics.PATH:
+            _allow("GET", method, path)
+            return await self.sight.metrics.answer(scope, send)
+        if path == route_report.PATH:
+            _allow("GET", method, path)
+            return await self._route_report.answer(scope, send)
+        self._check(scope)
         if path == heartbeats.PATH:
             _allow("POST", method, path)
             return await self._heartbeats(scope, receive, send)
         if path == served_models.PATH:
+            if method == "OPTIONS":
+                return await self._cors.preflight(scope, send)
             _allow("GET", method, path)
-            return await self._models.list(scope, send)
+            return await self._models.list_all(scope, send)
         if path.startswith(f"{served_models.PATH}/"):
             _allow("GET", method, path)
             return await self._models.retrieve(scope, send)
         raise errors.unknown_path(method, path)
+
+    def _request_id(self, fields: Fields) -> bytes:
+        """The client's, if it is harmless; else a new one."""
+        given = fields.get(b"x-request-id")
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            return given
+        return next(self._ids).encode()
+
+    def _check(self, scope: Scope) -> None:
+        self._hosts.check(scope["state"]["fields"])
+        limits.check_framing(scope["headers"])
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -128,12 +176,21 @@ class Router:
 
     async def _start(self) -> None:
         await self._link.start(wait=_WAIT_FOR_REDIS)
+        await self._presence.announce()
         await self._snapshot.redraw()
         loop = asyncio.get_running_loop()
+        with contextlib.suppress(ValueError, NotImplementedError):  # not in the main thread, not on this system
+            loop.add_signal_handler(signal.SIGHUP, self.sight.reopen_logs)
         self._clocks = [
             loop.create_task(_repeat(self._snapshot.redraw, every=REDRAW_EVERY)),
             loop.create_task(_repeat(self._presence.announce, every=ANNOUNCE_EVERY)),
+            loop.create_task(_repeat(self._usage.flush, every=FLUSH_EVERY)),
+            loop.create_task(_repeat(self._let_wait, every=_LET_TRY_EVERY)),
+            loop.create_task(_repeat(self.sight.metrics.save, every=metrics.SAVE_EVERY)),
         ]
+
+    async def _let_wait(self) -> None:
+        self._waiting_room.tick()
 
     async def _stop(self) -> None:
         self.health.stopping = True
@@ -143,6 +200,8 @@ class Router:
             clock.cancel()
         await asyncio.gather(*self._clocks, return_exceptions=True)
         self._upstream.close()
+        await self._usage.flush()
+        await self.sight.close()
         await self._presence.withdraw()
         await self._link.close()
 
@@ -159,11 +218,3 @@ async def _repeat(step: Callable[[], Awaitable[None]], *, every: float) -> None:
 def _allow(allowed: str, method: str, path: str) -> None:
     if method != allowed:
         raise errors.method_not_allowed(method, path, allow=allowed)
-
-
-def _request_id(headers: Headers) -> bytes:
-    """The client's, if it is harmless; else a new one."""
-    given = header(headers, b"x-request-id")
-    if given is not None and _REQUEST_ID.fullmatch(given):
-        return given
-    return uuid.uuid4().hex.encode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from routing.router.errors import ApiError
@@ -13,6 +13,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]  # names in lower case
+Fields = Mapping[bytes, bytes]  # the same by name; of one that stands twice, the last
 
 
 def header(headers: Headers, name: bytes) -> bytes | None:
@@ -23,19 +24,46 @@ def header(headers: Headers, name: bytes) -> bytes | None:
     return None
 
 
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
+
+def without(headers: Headers, unwanted: frozenset[bytes]) -> Headers:
+    """The headers without these and without those that Connection names. `unwanted` should hold HOP_BY_HOP."""
+    for name, value in headers:
+        if name == b"connection":
+            unwanted = unwanted | {token.strip().lower() for token in value.split(b",")}
+    return [each for each in headers if each[0] not in unwanted]
+
+
 def error_answer(error: ApiError) -> tuple[Headers, bytes]:
     """Headers and body."""
     body = error.envelope()
     return [*_of_json(body), *error.headers], body
 
 
-async def answer_json(send: Send, body: Any, *, status: int = 200) -> None:
+async def answer_json(send: Send, body: Any, *, status: int = 200, request_id: bytes = b"") -> None:
     data = json.dumps(body).encode()
-    await _answer(send, status, _of_json(data), data)
+    headers = _of_json(data)
+    if request_id:
+        headers.append((b"x-request-id", request_id))
+    await _answer(send, status, headers, data)
 
 
-async def answer_error(send: Send, error: ApiError) -> None:
-    await _answer(send, error.status, *error_answer(error))
+async def answer_error(send: Send, error: ApiError, *, request_id: bytes) -> None:
+    headers, body = error_answer(error)
+    await _answer(send, error.status, [(b"x-request-id", request_id), *headers], body)
 
 
 def _of_json(body: bytes) -> Headers:

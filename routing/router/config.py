@@ -33,8 +33,9 @@ class Config:
     tracing: float | None = None  # the share of requests that begin a trace, where the client has not; None = no traces
     heartbeat_stale_after: float = timing.HEARTBEAT_STALE_AFTER
     max_body_bytes: int = 10 * 1024 * 1024
+    max_upload_bytes: int = 100 * 1024 * 1024  # of a form with a file, which is passed on as it comes
+    body_timeout: float = 60.0  # for a request's body to arrive; for the next piece of a form
     header_timeout: float = 10.0  # for a request's head to arrive
-    body_timeout: float = 60.0  # for a request's body to arrive
     write_timeout: float = 60.0  # for a client to take some of what it was sent
     connect_timeout: float = 3.0
     first_byte_timeout: float = 300.0
@@ -42,6 +43,10 @@ class Config:
     total_timeout: float = 3600.0
     drain_timeout: float = 120.0  # for streams to finish after SIGTERM
     snapshot_max_age: float = 60.0  # how long to serve without Redis
+    queue_length: int = 1000  # requests that may wait for a model whose instances are all full
+    queue_timeout: float = 30.0
+    session_header: str = "x-session-id"  # requests with the same value go to the same instance
+    cors_origins: tuple[str, ...] = ()
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Config:
@@ -61,6 +66,7 @@ class Config:
             tracing=read.share("ROUTER_TRACING"),
             heartbeat_stale_after=read.number("HEARTBEAT_STALE_AFTER", cls.heartbeat_stale_after),
             max_body_bytes=int(read.number("MAX_BODY_BYTES", cls.max_body_bytes, whole=True, at_least=1)),
+            max_upload_bytes=int(read.number("ROUTER_MAX_UPLOAD_BYTES", cls.max_upload_bytes, whole=True, at_least=1)),
             header_timeout=read.number("ROUTER_HEADER_TIMEOUT", cls.header_timeout),
             body_timeout=read.number("ROUTER_BODY_TIMEOUT", cls.body_timeout),
             write_timeout=read.number("ROUTER_WRITE_TIMEOUT", cls.write_timeout),
@@ -70,6 +76,10 @@ class Config:
             total_timeout=read.number("ROUTER_TOTAL_TIMEOUT", cls.total_timeout),
             drain_timeout=read.number("ROUTER_DRAIN_TIMEOUT", cls.drain_timeout),
             snapshot_max_age=read.number("ROUTER_SNAPSHOT_MAX_AGE", cls.snapshot_max_age),
+            queue_length=int(read.number("ROUTER_QUEUE_LENGTH", cls.queue_length, whole=True, at_least=0)),
+            queue_timeout=read.number("ROUTER_QUEUE_TIMEOUT", cls.queue_timeout),
+            session_header=read.text("ROUTER_SESSION_HEADER", cls.session_header).lower(),
+            cors_origins=read.words("ROUTER_CORS_ORIGINS", cls.cors_origins),
         )
 
 

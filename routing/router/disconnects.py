@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -17,11 +16,12 @@ EXTENSION = "inventiv.on_disconnect"
 
 class WhileConnected:
     """A block that is left, quietly, when the client hangs up; or when `total_timeout` seconds are over, which
-    raises TimeoutError. Where the server lacks our extension, the request's body must have been read."""
+    raises TimeoutError. `receive`: None if the request's body has not been read, so that where the server lacks our
+    extension, nothing but sending to the client, or reading from him, tells that he has left."""
 
     __slots__ = ("_gone", "_late", "_on_disconnect", "_over", "_receive", "_task", "_timer", "_total_timeout", "_watch")
 
-    def __init__(self, scope: Scope, receive: Receive, *, total_timeout: float) -> None:
+    def __init__(self, scope: Scope, receive: Receive | None, *, total_timeout: float) -> None:
         self._on_disconnect = scope.get("extensions", {}).get(EXTENSION)
         self._receive = receive
         self._total_timeout = total_timeout
@@ -29,6 +29,11 @@ class WhileConnected:
         self._over = False
         self._gone = False
         self._late = False
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client hung up."""
+        return self._gone
 
     def __enter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -38,8 +43,8 @@ class WhileConnected:
         self._timer = loop.call_later(self._total_timeout, self._run_out)
         if self._on_disconnect is not None:
             self._on_disconnect(self._leave)
-        else:
-            self._watch = loop.create_task(self._wait_for_disconnect())
+        elif self._receive is not None:
+            self._watch = loop.create_task(self._wait_for_disconnect(self._receive))
         return self
 
     def __exit__(
@@ -58,8 +63,8 @@ class WhileConnected:
             raise TimeoutError
         return True
 
-    async def _wait_for_disconnect(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+    async def _wait_for_disconnect(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
             pass
         self._leave()
 

@@ -58,6 +58,10 @@ def model_not_found(model: str) -> ApiError:
     return ApiError(404, f"The model '{model}' does not exist", code="model_not_found", param="model")
 
 
+def model_not_allowed(model: str) -> ApiError:
+    return ApiError(403, f"This API key may not call the model '{model}'", code="model_not_allowed", param="model")
+
+
 def method_not_allowed(method: str, path: str, *, allow: str) -> ApiError:
     message = f"{method} is not allowed for {path}; use {allow}"
     return ApiError(405, message, code="method_not_allowed", headers=((b"allow", allow.encode()),))
@@ -77,6 +81,26 @@ def body_too_large(limit: int) -> ApiError:
 
 def headers_too_large(limit: int) -> ApiError:
     return ApiError(431, f"The request's headers are larger than {limit} bytes", code="headers_too_large")
+
+
+def rate_limited(message: str, *, retry_after: int, headers: tuple[tuple[bytes, bytes], ...] = ()) -> ApiError:
+    return ApiError(
+        429,
+        message,
+        type="rate_limit_error",
+        code="rate_limit_exceeded",
+        headers=((b"retry-after", b"%d" % retry_after), *headers),
+    )
+
+
+def budget_used_up() -> ApiError:
+    return ApiError(
+        429, "This API key has used up its budget of the month", type="insufficient_quota", code="insufficient_quota"
+    )
+
+
+def queue_full(model: str) -> ApiError:
+    return rate_limited(f"Too many requests wait for '{model}'; try again soon", retry_after=2)
 
 
 def too_many_headers(limit: int) -> ApiError:
@@ -101,6 +125,10 @@ def upstream_too_slow(message: str) -> ApiError:
 
 def none_ready(model: str) -> ApiError:
     return _unavailable(f"No instance of '{model}' is ready; try again soon")
+
+
+def waited_in_vain(model: str) -> ApiError:
+    return _unavailable(f"All instances of '{model}' are busy; try again soon")
 
 
 def busy() -> ApiError:

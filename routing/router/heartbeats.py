@@ -31,10 +31,10 @@ class Heartbeats:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers {"status": the instance's, "drain": bool}. Raises ApiError: 401 not its token, 403 not its address,
         404 no such instance, 503 the index is not whole, try again."""
-        token_sha256 = bearer_sha256(scope["headers"])
+        token_sha256 = bearer_sha256(scope["state"]["fields"])
         if token_sha256 is None:
             raise _REFUSED[Heard.WRONG_TOKEN]()
-        body = await limits.read_body(receive, scope["headers"], limit=_MAX_BODY, within=_BODY_TIMEOUT)
+        body = await limits.read_body(receive, scope["state"]["fields"], limit=_MAX_BODY, within=_BODY_TIMEOUT)
         outcome, status = await self._directory.heartbeat(
             _parse(body), token_sha256=token_sha256, address=self._sender(scope)
         )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from routing.router import errors
-from routing.router.asgi import Headers, Receive, header
+from routing.router.asgi import Fields, Headers, Receive
 
 MAX_HEAD = 64 * 1024  # bytes of a request's headers
 MOST_HEADERS = 100
 LINGER_BYTES, LINGER_SECONDS = 64 * 1024 * 1024, 10.0
+_HOSTS_KEPT = 100
 
 
 class ClientGone(Exception):
@@ -23,13 +24,17 @@ class AllowedHosts:
         self._any = "*" in names
         self._exact = frozenset(name.lower().encode() for name in names if not name.startswith("."))
         self._domains = tuple(name.lower().encode() for name in names if name.startswith("."))
+        self._seen: set[bytes] = set()  # allowed ones, as clients write them
 
-    def check(self, headers: Headers) -> None:
+    def check(self, fields: Fields) -> None:
         """Raises ApiError."""
-        if self._any:
+        host = fields.get(b"host", b"")
+        if self._any or host in self._seen:
             return
-        name = _without_port((header(headers, b"host") or b"").lower())
+        name = _without_port(host.lower())
         if name in self._exact or any(name == domain[1:] or name.endswith(domain) for domain in self._domains):
+            if len(self._seen) < _HOSTS_KEPT:
+                self._seen.add(host)
             return
         raise errors.bad_request("This host is not served here: add it to ALLOWED_HOSTS")
 
@@ -66,9 +71,9 @@ def check_size(headers: Headers, *, more: int = 0) -> None:
         raise errors.headers_too_large(MAX_HEAD)
 
 
-async def read_body(receive: Receive, headers: Headers, *, limit: int, within: float) -> bytes:
+async def read_body(receive: Receive, fields: Fields, *, limit: int, within: float) -> bytes:
     """The whole body, counted while it is read: `limit` bytes, `within` seconds. Raises ApiError, ClientGone."""
-    declared = header(headers, b"content-length")
+    declared = fields.get(b"content-length")
     if declared is not None and int(declared) > limit:
         raise errors.body_too_large(limit)
     try:

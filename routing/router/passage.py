@@ -39,7 +39,9 @@ class Passage:
     chunks: int = 0  # of the answer's body, as they came
     status: int = 0  # HTTP's; 499 = the client left before the end
     error_code: str = ""  # of OpenAI's envelope, for an error of ours, in the middle of a stream too
-    tokens: Tokens | None = None  # None: the engine has not said
+    tokens: Tokens | None = None  # None: nothing was made, or nobody can say
+    estimated: bool = False  # the tokens are not the engine's own count
+    cost_micros: int = 0  # by the model's prices
     request_bytes: int = 0  # of the body
     response_bytes: int = 0  # of the body, as it was sent to the client
     client: str = ""  # its address, where an access log is kept

@@ -90,6 +90,7 @@ class Asked:
     name, and refuse it: an engine serves one model.
     """
 
+    resendable = True
     __slots__ = ("_body", "_request", "_surface", "model", "streamed", "wants_usage")
 
     def __init__(self, body: bytes, request: _Json, surface: Surface, *, model: str) -> None:
@@ -100,6 +101,16 @@ class Asked:
         self.streamed = surface.streams and _is_true(request.get("stream"))
         # False: the client left it out of a stream, so if it is asked for, it is not to be shown to him.
         self.wants_usage = not (self.streamed and surface.usage_on_demand and _leaves_usage_out(request))
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return len(self._body)
+
+    @property
+    def prompt_estimate(self) -> int:
+        """Tokens of the input."""
+        return _prompt_tokens(self._request, self._body)
 
     @property
     def token_estimate(self) -> int:

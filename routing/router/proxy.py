@@ -1,22 +1,31 @@
-"""A client's request on its way to a worker and the answer on its way back, byte by byte as it comes."""
+"""A client's request on its way to a worker: who may answer it, where it is sent, and what happens when that fails.
+
+The way back is `relay`'s.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable
 
-from routing.discovery.directory import Directory, IndexLost, NoneReady, UnknownModel
-from routing.discovery.records import Target
+from routing.discovery.directory import AllFull, Directory, IndexLost, NoneReady, Refused, UnknownModel
+from routing.discovery.records import ServedModel, Target
 from routing.discovery.sealing import SealBroken, Sealer
-from routing.router import errors, limits
-from routing.router.asgi import Headers, Receive, Scope, Send, header
+from routing.discovery.snapshot import Snapshot
+from routing.router import admission, errors, forms, limits, payloads, relay, spending
+from routing.router.asgi import HOP_BY_HOP, Fields, Receive, Scope, Send, without
 from routing.router.authentication import authenticate
+from routing.router.balancer import RetryBudget
+from routing.router.call import Call, Question
 from routing.router.config import Config
 from routing.router.disconnects import WhileConnected
 from routing.router.errors import ApiError
-from routing.router.selection import Selection
+from routing.router.limits import ClientGone
+from routing.router.passage import Beginner, Observer, Passage
+from routing.router.selection import Place, Selection
+from routing.router.surfaces import Surface
 from routing.router.upstream import (
     Broken,
     ClosedUnanswered,
@@ -27,29 +36,18 @@ from routing.router.upstream import (
     UpstreamRequest,
     UpstreamResponse,
 )
+from routing.router.waiting import QueueFull, WaitedInVain, WaitingRoom
 
 log = logging.getLogger(__name__)
 
 _MORE_ATTEMPTS = 2  # on other instances
+_MOST_DEATHS = 2  # workers that closed the connection on one request: it may be what kills them
 _KEYS_UNSEALED = 10_000
-_LONGEST_MODEL_ID = 512
+_CLIENT_LEFT = 499  # nginx's number for it
 
-_HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
 # The client's secrets are not the worker's to know; the length is set anew; an answer is not to be compressed, so
-# that an error event can be put into a stream.
-_NOT_SENT_ON = _HOP_BY_HOP | {
+# that events can be put into a stream and left out of it.
+_NOT_SENT_ON = HOP_BY_HOP | {
     b"authorization",
     b"x-api-key",
     b"api-key",
@@ -60,102 +58,230 @@ _NOT_SENT_ON = _HOP_BY_HOP | {
     b"accept-encoding",
     b"x-request-id",
 }
-_NOT_SENT_BACK = _HOP_BY_HOP | {b"date", b"server", b"x-request-id", b"set-cookie"}
-
-
-@dataclass(slots=True)
-class _Answer:
-    """How far the answer to the client has come."""
-
-    started: bool = False
-    is_events: bool = False
-    at_event_end: bool = True
 
 
 class Proxy:
+    """`beginners` are told of every request when it comes, `observers`, once, when it is over."""
+
     def __init__(
-        self, config: Config, *, directory: Directory, selection: Selection, upstream: Upstream, sealer: Sealer
+        self,
+        config: Config,
+        *,
+        directory: Directory,
+        snapshot: Snapshot,
+        selection: Selection,
+        waiting_room: WaitingRoom,
+        upstream: Upstream,
+        sealer: Sealer,
+        beginners: Iterable[Beginner] = (),
+        observers: Iterable[Observer] = (),
     ) -> None:
         self._config = config
         self._directory = directory
+        self._snapshot = snapshot
         self._selection = selection
+        self._waiting_room = waiting_room
         self._upstream = upstream
         self._sealer = sealer
-        self._unsealed: dict[str, str] = {}
+        self._beginners = tuple(beginners)
+        self._observers = tuple(observers)
+        self._retries = RetryBudget()
+        self._bearers: dict[str, bytes] = {}
+        self._session_header = config.session_header.encode()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises ApiError for whatever goes wrong before the answer has begun; ClientGone."""
-        headers: Headers = scope["headers"]
-        await authenticate(headers, self._directory)
-        config = self._config
-        body = await limits.read_body(receive, headers, limit=config.max_body_bytes, within=config.body_timeout)
-        model_id = _model_of(body)
-        answer = _Answer()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, surface: Surface) -> None:
+        """Raises ApiError for whatever goes wrong before the answer has begun; ClientGone, OSError."""
+        passage = Passage(request_id=scope["state"]["request_id"].decode(), operation=surface.operation)
+        for begin in self._beginners:
+            begin(passage, scope)
+        call: Call | None = None
         try:
-            with WhileConnected(scope, receive, total_timeout=config.total_timeout):
-                await self._serve(scope, send, body, model_id, answer)
+            call = await self._accept(scope, receive, send, surface, passage)
+            watched = None if surface.form else receive
+            with WhileConnected(scope, watched, total_timeout=self._config.total_timeout) as connected:
+                await self._serve(call)
+            if connected.gone:
+                passage.status = _CLIENT_LEFT
+        except ApiError as error:
+            passage.status, passage.error_code = error.status, error.code or error.type
+            raise
         except TimeoutError:
-            await _break_off(send, answer, errors.upstream_too_slow("The answer took too long"))
-        except asyncio.CancelledError:  # the server does not wait any longer
-            await _break_off(send, answer, errors.stopping())
+            await self._break_off(call, passage, errors.upstream_too_slow("The answer took too long"))
         except UpstreamError as error:
-            log.warning("%s broke off: %s", model_id, error)
-            await _break_off(send, answer, errors.upstream_failed("The model's worker broke off its answer"))
+            log.warning("%s broke off: %s", passage.instance_id, error)
+            await self._break_off(call, passage, errors.upstream_failed("The model's worker broke off its answer"))
+        except asyncio.CancelledError:  # the server does not wait any longer
+            await self._break_off(call, passage, errors.stopping())
+        except (ClientGone, OSError):
+            passage.status = _CLIENT_LEFT
+            raise
+        except Exception:
+            log.exception("request %s", passage.request_id)
+            await self._break_off(call, passage, errors.our_fault())
+        finally:
+            self._conclude(call, passage)
 
-    async def _serve(self, scope: Scope, send: Send, body: bytes, model_id: str, answer: _Answer) -> None:
+    # --- before an instance is chosen ---
+
+    async def _accept(self, scope: Scope, receive: Receive, send: Send, surface: Surface, passage: Passage) -> Call:
+        fields: Fields = scope["state"]["fields"]
+        key = await authenticate(fields, self._directory)
+        passage.key_id = key.key_id
+        self._retries.earn()
+        question = await self._question(receive, fields, surface)
+        passage.request_bytes = question.size
+        passage.streamed = question.streamed
+        call = Call(surface=surface, headers=scope["headers"], send=send, passage=passage, key=key, question=question)
+        call.chain = self._chain(call)
+        call.affinity = self._affinity(call, fields.get(self._session_header))
+        call.admission = admission.admission(key, tokens=question.token_estimate)
+        call.more_headers.append((b"x-request-id", scope["state"]["request_id"]))
+        return call
+
+    async def _question(self, receive: Receive, fields: Fields, surface: Surface) -> Question:
+        config = self._config
+        if surface.form:
+            return await forms.read(receive, fields, limit=config.max_upload_bytes, patience=config.body_timeout)
+        body = await limits.read_body(receive, fields, limit=config.max_body_bytes, within=config.body_timeout)
+        return payloads.read_json(body, surface)
+
+    def _chain(self, call: Call) -> tuple[ServedModel, ...]:
+        """The model that was asked for, and its fallbacks, as far as the key may call them."""
+        asked = self._snapshot.named(call.question.model)
+        if asked is None:
+            # Perhaps so new that only Redis knows it: `take` says.
+            asked = ServedModel(model_id=call.question.model, name="", context_length=0, created=0)
+        if not admission.may_call(call.key, asked.model_id):
+            raise errors.model_not_allowed(asked.model_id)
+        fallbacks = [self._snapshot.named(model_id) for model_id in asked.fallbacks]
+        return (asked, *(each for each in fallbacks if each and admission.may_call(call.key, each.model_id)))
+
+    def _affinity(self, call: Call, session: bytes | None) -> bytes | None:
+        if session is not None:
+            return b"session:" + session
+        if call.chain[0].routing == "prefix":
+            return call.question.prefix()
+        return None
+
+    # --- choosing ---
+
+    async def _serve(self, call: Call) -> None:
         """Try one instance, and others for as long as nothing was sent to the client and nothing can be done twice."""
-        excluded: list[str] = []
         failure: ApiError | None = None
+        deaths = 0
         for _ in range(1 + _MORE_ATTEMPTS):
-            target = await self._take(model_id, excluded, failure)
+            place = await self._take(call, failure)
             try:
-                failure = await self._attempt(target, scope, send, body, answer)
+                failed = await self._attempt(place, call)
             finally:
-                self._selection.give_back(target)
-            if failure is None:
+                self._selection.give_back(place)
+            if failed is None:
                 return
-            excluded.append(target.instance_id)
+            failure = failed.error
+            deaths += failed.died
+            if deaths >= _MOST_DEATHS or not call.question.resendable:
+                break
+            if failed.engine_had_it and not self._retries.spend():
+                break
+            call.excluded += (place.target.instance_id,)
         assert failure is not None  # noqa: S101 - for the type checker
         raise failure
 
-    async def _take(self, model_id: str, excluded: list[str], failure: ApiError | None) -> Target:
-        try:
-            return await self._selection.take(model_id, excluded=excluded)
-        except UnknownModel:
-            raise errors.model_not_found(model_id) from None
-        except NoneReady:
-            raise failure or errors.none_ready(model_id) from None
-        except IndexLost:
-            raise failure or errors.index_lost() from None
+    async def _take(self, call: Call, failure: ApiError | None) -> Place:
+        """A place on an instance of the first model of the chain that has one; if some are full, in the queue."""
+        full: ServedModel | None = None
+        for model in call.chain:
+            try:
+                return await self._take_of(model, call, queued=self._waiting_room.has(model.model_id))
+            except NoneReady:
+                continue
+            except AllFull:
+                full = full or model
+        if full is not None and failure is None:
+            return await self._wait_for_place(full, call)
+        raise failure or errors.none_ready(call.chain[0].model_id)
 
-    async def _attempt(self, target: Target, scope: Scope, send: Send, body: bytes, answer: _Answer) -> ApiError | None:
-        """Send the request to one instance and its answer to the client. Returns the error for the client if another
-        instance may be tried; raises it if not."""
-        request = UpstreamRequest(
-            ip=target.ip,
-            port=target.port,
-            path=scope["path"].encode(),
-            headers=self._headers_for(target, scope),
-            body=body,
-        )
+    async def _take_of(self, model: ServedModel, call: Call, *, queued: bool = False) -> Place:
+        """Raises NoneReady, AllFull, ApiError. `queued`: others wait for this model, and come first."""
+        if queued:
+            raise AllFull(model.model_id)
+        began = time.perf_counter()
+        try:
+            place = await self._selection.take(
+                model.model_id,
+                wish=self._selection.wish(model, call.affinity, call.excluded),
+                admission=call.admission if call.allowance is None else None,
+            )
+        except UnknownModel:
+            raise errors.model_not_found(call.question.model) from None
+        except IndexLost:
+            raise errors.index_lost() from None
+        except Refused as refused:
+            raise admission.refusal(call.key, refused) from None
+        finally:
+            call.passage.selected += time.perf_counter() - began
+        call.model = model
+        call.allowance = call.allowance or place.allowance
+        return place
+
+    async def _wait_for_place(self, model: ServedModel, call: Call) -> Place:
+        began = time.perf_counter()
+        until = asyncio.get_running_loop().time() + self._config.queue_timeout
+        returning = False
+        try:
+            while True:
+                await self._waiting_room.wait(model.model_id, call.key.key_id, until=until, returning=returning)
+                try:
+                    return await self._take_of(model, call)
+                except AllFull:
+                    returning = True
+        except NoneReady:
+            raise errors.none_ready(model.model_id) from None
+        except QueueFull:
+            raise errors.queue_full(model.model_id) from None
+        except WaitedInVain:
+            raise errors.waited_in_vain(model.model_id) from None
+        finally:
+            call.passage.queued += time.perf_counter() - began
+
+    # --- one instance ---
+
+    async def _attempt(self, place: Place, call: Call) -> relay.Failed | None:
+        """Send the request to one instance and its answer to the client. Returns what went wrong if another instance
+        may be tried; raises it if not."""
+        target, passage = place.target, call.passage
+        passage.model_id, passage.instance_id = place.model_id, target.instance_id
+        passage.attempts += 1
+        request = self._request(place, call)
+        passage.sent_at = time.perf_counter()
         try:
             response = await self._open(request)
-        except Unreachable as error:
-            if self._selection.let_rest(target):
-                log.warning("%s is unreachable: %s", target.instance_id, error)
-            return errors.upstream_failed("The model's worker could not be reached")
-        except ClosedUnanswered as error:
-            log.warning("%s: %s", target.instance_id, error)
-            return errors.upstream_failed("The model's worker closed the connection")
+        except Unreachable:
+            self._selection.failed(place, "unreachable", at_once=True)
+            return relay.Failed(errors.upstream_failed("The model's worker could not be reached"), engine_had_it=False)
         except FirstByteTimeout:
+            self._selection.failed(place, "first_byte_timeout")
             raise errors.upstream_too_slow("The model's worker did not answer in time") from None
-        except Broken as error:
-            log.warning("%s answered badly: %s", target.instance_id, error)
-            raise errors.upstream_failed("The model's worker broke off before it answered") from None
+        except (ClosedUnanswered, Broken) as error:
+            log.warning("%s broke off before it answered: %s", target.instance_id, error)
+            self._selection.failed(place, "closed_unanswered")
+            return relay.Failed(errors.upstream_failed("The model's worker broke off before it answered"), died=True)
         try:
-            return await self._relay(response, target, send, answer)
+            failed = self._judge(response, place)
+            if failed is None:
+                await relay.relay(response, call)
+            return failed
         finally:
             response.close()
+
+    def _judge(self, response: UpstreamResponse, place: Place) -> relay.Failed | None:
+        """What the answer's head says of the instance."""
+        failed = relay.judge(response, place.target)
+        if response.status >= 500 and (failed is None or failed.counts):
+            self._selection.failed(place, f"status_{response.status}")
+        elif failed is None:
+            self._selection.recovered(place.target)
+        return failed
 
     async def _open(self, request: UpstreamRequest) -> UpstreamResponse:
         try:
@@ -164,96 +290,52 @@ class Proxy:
             # Both sides tidied up at once, which says nothing about the worker.
             return await self._upstream.open(request, fresh=True)
 
-    async def _relay(self, response: UpstreamResponse, target: Target, send: Send, answer: _Answer) -> ApiError | None:
-        if response.status == 502:
-            return errors.upstream_failed("The model's worker failed")
-        if response.status == 503:
-            return errors.busy()
-        if response.status == 401:
-            log.error("%s refused our key: does its engine run with the key it was given?", target.instance_id)
-            raise errors.upstream_failed("The model's worker did not accept the router's key")
-        answer.is_events = (header(response.headers, b"content-type") or b"").startswith(b"text/event-stream")
-        headers = _without(response.headers, _NOT_SENT_BACK)
-        if answer.is_events:
-            # It may end with an event of ours: a length would forbid that.
-            headers = [each for each in headers if each[0] != b"content-length"]
-        chunk = b"" if answer.is_events else await self._first_chunk(response)
-        answer.started = True
-        await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        while not response.ended:
-            if chunk:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            chunk = await response.read()
-            answer.at_event_end = chunk.endswith((b"\n\n", b"\r\n\r\n")) or (answer.at_event_end and not chunk)
-        await send({"type": "http.response.body", "body": chunk})
-        return None
+    def _request(self, place: Place, call: Call) -> UpstreamRequest:
+        surface, question, target, model = call.surface, call.question, place.target, call.model
+        ask_usage = question.streamed and surface.usage_on_demand and not question.wants_usage
+        headers = without(call.headers, _NOT_SENT_ON)
+        headers.append((b"authorization", self._bearer(target)))
+        headers.append((b"x-request-id", call.passage.request_id.encode()))
+        if call.passage.trace is not None:
+            headers = call.passage.trace.on(headers)
+        return UpstreamRequest(
+            ip=target.ip,
+            port=target.port,
+            path=surface.engine_path,
+            headers=headers,
+            body=question.body_for(place.model_id, ask_usage=ask_usage),
+            first_byte_timeout=(model.first_byte_timeout or None) if model else None,
+        )
 
-    async def _first_chunk(self, response: UpstreamResponse) -> bytes:
-        """Of an answer in one piece, so that a worker that dies right after the head still gives a clean error."""
-        try:
-            return await response.read()
-        except UpstreamError as error:
-            raise errors.upstream_failed("The model's worker broke off its answer") from error
-
-    def _headers_for(self, target: Target, scope: Scope) -> Headers:
-        headers = _without(scope["headers"], _NOT_SENT_ON)
-        headers.append((b"authorization", b"Bearer " + self._unseal(target.api_key).encode()))
-        headers.append((b"x-request-id", scope["state"]["request_id"]))
-        return headers
-
-    def _unseal(self, sealed: str) -> str:
-        known = self._unsealed.get(sealed)
+    def _bearer(self, target: Target) -> bytes:
+        known = self._bearers.get(target.api_key)
         if known is not None:
             return known
         try:
-            key = self._sealer.unseal(sealed)
+            bearer = b"Bearer " + self._sealer.unseal(target.api_key).encode()
         except SealBroken as error:
             log.error("%s", error)
             raise errors.upstream_failed("The router can't open the key of the model's worker") from None
-        if len(self._unsealed) >= _KEYS_UNSEALED:
-            del self._unsealed[next(iter(self._unsealed))]
-        self._unsealed[sealed] = key
-        return key
+        if len(self._bearers) >= _KEYS_UNSEALED:
+            del self._bearers[next(iter(self._bearers))]
+        self._bearers[target.api_key] = bearer
+        return bearer
 
+    # --- afterwards ---
 
-def _model_of(body: bytes) -> str:
-    """Parsed, never searched for: the word "model" may stand inside a message. Raises ApiError."""
-    try:
-        request = json.loads(body)
-    except (ValueError, RecursionError):
-        raise errors.bad_request("The request's body is not valid JSON") from None
-    if not isinstance(request, dict):
-        raise errors.bad_request("The request's body must be a JSON object")
-    model_id = request.get("model")
-    if not isinstance(model_id, str) or not model_id:
-        raise errors.bad_request("'model' must be the id of a model, as /v1/models lists them", param="model")
-    if len(model_id) > _LONGEST_MODEL_ID or not _is_text(model_id):
-        raise errors.model_not_found(model_id[:_LONGEST_MODEL_ID])
-    return model_id
+    async def _break_off(self, call: Call | None, passage: Passage, error: ApiError) -> None:
+        """The answer can't be finished."""
+        passage.error_code = error.code or error.type
+        if call is None or not call.started:
+            passage.status = error.status
+            raise error
+        await relay.break_off(call, error)
 
-
-def _is_text(name: str) -> bool:
-    """JSON can spell half a character (a lone surrogate), which no encoding can write."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _without(headers: Headers, unwanted: frozenset[bytes]) -> Headers:
-    """The headers without these and without those that Connection names."""
-    for name, value in headers:
-        if name == b"connection":
-            unwanted = unwanted | {token.strip().lower() for token in value.split(b",")}
-    return [each for each in headers if each[0] not in unwanted]
-
-
-async def _break_off(send: Send, answer: _Answer, error: ApiError) -> None:
-    """The answer can't be finished. A stream of events ends with an error event and never with a [DONE]; any other
-    answer is left incomplete, and the server closes the connection."""
-    if not answer.started:
-        raise error
-    if answer.is_events:
-        separator = b"" if answer.at_event_end else b"\n\n"
-        await send({"type": "http.response.body", "body": separator + error.event()})
+    def _conclude(self, call: Call | None, passage: Passage) -> None:
+        passage.ended_at = time.perf_counter()
+        if call is not None:
+            spending.reckon(call)
+            if call.admission is not None and call.allowance is not None:
+                self._directory.settle(call.admission, tokens=spending.total(call), micros=passage.cost_micros)
+        for observe in self._observers:
+            observe(passage)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from routing.discovery.directory import Directory, IndexLost
 from routing.discovery.records import ServedModel
 from routing.discovery.snapshot import Snapshot
 from routing.router import errors
+from routing.router.admission import may_call
 from routing.router.asgi import Scope, Send, answer_json
 from routing.router.authentication import authenticate
 
@@ -20,30 +20,34 @@ class ServedModels:
         self._directory = directory
         self._snapshot = snapshot
 
-    async def list(self, scope: Scope, send: Send) -> None:
-        """The models with at least one instance that takes requests. Raises ApiError."""
-        await authenticate(scope["headers"], self._directory)
-        served = sorted(await self._served(), key=lambda model: model.model_id)
-        await answer_json(send, {"object": "list", "data": [_object(model) for model in served]})
+    async def list_all(self, scope: Scope, send: Send) -> None:
+        """The models with an instance that takes requests, as far as the key may call them. Raises ApiError."""
+        key = await authenticate(scope["state"]["fields"], self._directory)
+        served = [model for model in await self._served() if may_call(key, model.model_id)]
+        served.sort(key=lambda model: model.model_id)
+        body = {"object": "list", "data": [_object(model) for model in served]}
+        await answer_json(send, body, request_id=scope["state"]["request_id"])
 
     async def retrieve(self, scope: Scope, send: Send) -> None:
-        """One of them; the id, which may hold slashes, is the rest of the path. Raises ApiError."""
-        await authenticate(scope["headers"], self._directory)
-        model_id = scope["path"].removeprefix(f"{PATH}/")
+        """One of them; its id or alias, which may hold slashes, is the rest of the path. Raises ApiError."""
+        key = await authenticate(scope["state"]["fields"], self._directory)
+        name = scope["path"].removeprefix(f"{PATH}/")
+        known = self._snapshot.named(name)
+        model_id = name if known is None else known.model_id
         for model in await self._served():
-            if model.model_id == model_id:
-                return await answer_json(send, _object(model))
-        if model_id in self._snapshot.models:
+            if model.model_id == model_id and may_call(key, model_id):
+                return await answer_json(send, _object(model), request_id=scope["state"]["request_id"])
+        if known is not None and may_call(key, model_id):
             raise errors.none_ready(model_id)
-        raise errors.model_not_found(model_id)
+        raise errors.model_not_found(name)
 
-    async def _served(self) -> Sequence[ServedModel]:
+    async def _served(self) -> list[ServedModel]:
         try:
             return await self._directory.served_models()
         except IndexLost:
             if not self._snapshot.usable:
                 raise errors.index_lost() from None
-        return [model for model in self._snapshot.models.values() if self._snapshot.targets(model.model_id)]
+        return [model for model in self._snapshot.models.values() if self._snapshot.crowd(model.model_id).candidates]
 
 
 def _object(model: ServedModel) -> dict[str, Any]:

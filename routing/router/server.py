@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
 import socket
 from types import FrameType
+from typing import Any, cast
 
 import uvicorn
+from uvicorn.server import ServerState
 from uvicorn.supervisors import Multiprocess
 
+from routing.router import shared_counts
 from routing.router.app import Router
 from routing.router.config import Config, ConfigError
 from routing.router.http_server import HttpServer
@@ -27,7 +31,8 @@ def run(config: Config) -> None:
     host, port = listener.getsockname()[:2]
     logging.getLogger(__name__).info("the router listens on %s port %d", host, port)
     if config.workers > 1:
-        Multiprocess(_uvicorn_config(config, "routing.router.server:from_environ", factory=True), [listener]).run()
+        with shared_counts.directory(workers=config.workers):
+            Multiprocess(_uvicorn_config(config, "routing.router.server:from_environ", factory=True), [listener]).run()
         return
     router = Router(config)
     _Server(_uvicorn_config(config, router), router).run([listener])
@@ -37,7 +42,7 @@ def from_environ() -> Router:
     """For the worker processes, which are started anew and read their settings themselves."""
     config = Config.from_environ(os.environ)
     _log(config)
-    return Router(config)
+    return Router(config, environ=os.environ)
 
 
 class _Server(uvicorn.Server):
@@ -50,6 +55,20 @@ class _Server(uvicorn.Server):
         self._router.health.stopping = True
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
+
+
+class _HttpServer(HttpServer):
+    """Lets the router know of its connections."""
+
+    def __call__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> asyncio.Protocol:
+        cast(Router, config.loaded_app).connections.of_server = server_state.connections
+        return super().__call__(config, server_state, app_state, _loop)
 
 
 def _log(config: Config) -> None:
@@ -82,7 +101,7 @@ def _uvicorn_config(config: Config, app: Router | str, *, factory: bool = False)
         factory=factory,
         workers=config.workers,
         loop="uvloop",
-        http=HttpServer(header_timeout=config.header_timeout, write_timeout=config.write_timeout),  # type: ignore[arg-type]
+        http=_HttpServer(header_timeout=config.header_timeout, write_timeout=config.write_timeout),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         interface="asgi3",

@@ -37,12 +37,22 @@ class Broken(UpstreamError):
 
 
 @dataclass(frozen=True, slots=True)
+class StreamedBody:
+    chunks: object
+    length: int | None
+
+
+Body = bytes | StreamedBody
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamRequest:
     ip: str
     port: int
     path: bytes
     headers: Headers  # complete, but for Host and Content-Length
     body: bytes
+    first_byte_timeout: float | None = None
 
 
 class UpstreamResponse(Protocol):

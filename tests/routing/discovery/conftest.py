@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import redis
 
-from routing.discovery import scripts
-from routing.discovery.directory import Directory
+from routing.discovery.directory import SCRIPTS, Directory
 from routing.discovery.link import Link
 from routing.discovery.publisher import Publisher
 from tests.routing.discovery import redis_server as redis_servers
@@ -34,7 +33,7 @@ def publisher(store: redis.Redis) -> Publisher:
 
 @pytest.fixture
 async def link(redis_server: RedisServer) -> AsyncIterator[Link]:
-    link = Link(redis_server.url, scripts=scripts.FOR_ROUTER)
+    link = Link(redis_server.url, scripts=SCRIPTS)
     await link.start(wait=5)
     yield link
     await link.close()
@@ -42,4 +41,4 @@ async def link(redis_server: RedisServer) -> AsyncIterator[Link]:
 
 @pytest.fixture
 def directory(link: Link) -> Directory:
-    return Directory(link, stale_after=15, snapshot_age=60)
+    return Directory(link, router_id="the router", stale_after=15, snapshot_age=60)

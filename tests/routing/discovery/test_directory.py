@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 import redis
 
-from routing.discovery import keys, scripts
-from routing.discovery.directory import Directory, Heard, IndexLost, NoneReady, UnknownModel
+from routing.discovery import keys
+from routing.discovery.directory import SCRIPTS, Directory, Heard, IndexLost, NoneReady, UnknownModel, Wish
 from routing.discovery.link import Link
 from routing.discovery.publisher import Publisher
 from routing.discovery.records import Endpoint, Heartbeat
@@ -43,13 +43,13 @@ def load(store: redis.Redis, instance_id: str) -> int:
     return int(store.hget(keys.instance(instance_id), "current_load") or 0)
 
 
-async def test_it_picks_the_least_loaded_and_counts(
+async def test_it_takes_the_least_loaded_and_counts(
     directory: Directory, publisher: Publisher, store: redis.Redis
 ) -> None:
     add(publisher, store, endpoint("busy"), load=5)
     add(publisher, store, endpoint("idle", ip="10.0.0.2", port=9000, api_key="its key"))
 
-    target = await directory.pick(MODEL)
+    target, _ = await directory.take(MODEL)
 
     assert (target.instance_id, target.ip, target.port, target.api_key) == ("idle", "10.0.0.2", 9000, "its key")
     assert load(store, "idle") == 1
@@ -62,7 +62,7 @@ async def test_it_picks_the_least_loaded_and_counts(
 async def test_it_spreads_equal_instances(directory: Directory, publisher: Publisher, store: redis.Redis) -> None:
     add(publisher, store, *(endpoint(f"i-{n}") for n in range(4)))
 
-    picked = Counter([(await directory.pick(MODEL)).instance_id for _ in range(40)])
+    picked = Counter([(await directory.take(MODEL))[0].instance_id for _ in range(40)])
 
     assert set(picked.values()) == {10}
 
@@ -70,7 +70,7 @@ async def test_it_spreads_equal_instances(directory: Directory, publisher: Publi
 async def test_it_balances_a_large_fleet(directory: Directory, publisher: Publisher, store: redis.Redis) -> None:
     add(publisher, store, *(endpoint(f"i-{n}") for n in range(100)))
 
-    picked = Counter([(await directory.pick(MODEL)).instance_id for _ in range(1000)])
+    picked = Counter([(await directory.take(MODEL))[0].instance_id for _ in range(1000)])
 
     assert max(picked.values()) <= 14  # two choices: mean 10, and hardly more
 
@@ -80,9 +80,9 @@ async def test_no_instance_gets_two_before_all_have_one_under_concurrency(
 ) -> None:
     add(publisher, store, *(endpoint(f"i-{n}") for n in range(8)))
 
-    targets = await asyncio.gather(*(directory.pick(MODEL) for _ in range(8)))
+    taken = await asyncio.gather(*(directory.take(MODEL) for _ in range(8)))
 
-    assert len({target.instance_id for target in targets}) == 8
+    assert len({target.instance_id for target, _ in taken}) == 8
 
 
 @pytest.mark.parametrize(
@@ -101,22 +101,22 @@ async def test_it_never_picks_what_is_not_ready(
     store.hset(keys.instance("i-1"), mapping=fields)  # type: ignore[arg-type]
 
     with pytest.raises(NoneReady):
-        await directory.pick(MODEL)
+        await directory.take(MODEL)
 
 
 async def test_it_never_picks_what_was_never_heard(directory: Directory, publisher: Publisher) -> None:
     publisher.publish(endpoint("i-1"))
 
     with pytest.raises(NoneReady):
-        await directory.pick(MODEL)
+        await directory.take(MODEL)
 
 
 async def test_it_never_picks_what_is_excluded(directory: Directory, publisher: Publisher, store: redis.Redis) -> None:
     add(publisher, store, endpoint("i-1"), endpoint("i-2"))
 
-    assert (await directory.pick(MODEL, excluded=["i-1"])).instance_id == "i-2"
+    assert (await directory.take(MODEL, wish=Wish(excluded=("i-1",))))[0].instance_id == "i-2"
     with pytest.raises(NoneReady):
-        await directory.pick(MODEL, excluded=["i-1", "i-2"])
+        await directory.take(MODEL, wish=Wish(excluded=("i-1", "i-2")))
 
 
 async def test_it_finds_the_only_ready_one_among_many_stale(
@@ -126,14 +126,14 @@ async def test_it_finds_the_only_ready_one_among_many_stale(
     for n in range(999):
         store.hset(keys.instance(f"i-{n}"), "last_heartbeat", "1.0")
 
-    assert (await directory.pick(MODEL)).instance_id == "i-999"
+    assert (await directory.take(MODEL))[0].instance_id == "i-999"
 
 
 async def test_it_tells_an_unknown_model_from_one_that_is_not_served(directory: Directory) -> None:
     with pytest.raises(NoneReady):
-        await directory.pick(MODEL)
+        await directory.take(MODEL)
     with pytest.raises(UnknownModel):
-        await directory.pick("no/such-model")
+        await directory.take("no/such-model")
 
 
 async def test_a_flushed_index_knows_that_it_knows_nothing(
@@ -142,7 +142,7 @@ async def test_a_flushed_index_knows_that_it_knows_nothing(
     store.flushall()
 
     with pytest.raises(IndexLost):
-        await directory.pick(MODEL)
+        await directory.take(MODEL)
     with pytest.raises(IndexLost):
         await directory.client_key(sha256("inv_valid"))
     with pytest.raises(IndexLost):
@@ -153,7 +153,7 @@ async def test_a_release_never_brings_back_a_hash_that_is_gone(
     directory: Directory, publisher: Publisher, store: redis.Redis
 ) -> None:
     add(publisher, store, endpoint("i-1"))
-    target = await directory.pick(MODEL)
+    target, _ = await directory.take(MODEL)
     publisher.withdraw("i-1", MODEL)
 
     directory.release(target)
@@ -164,7 +164,7 @@ async def test_a_release_never_brings_back_a_hash_that_is_gone(
 
 async def test_a_release_stops_at_zero(directory: Directory, publisher: Publisher, store: redis.Redis) -> None:
     add(publisher, store, endpoint("i-1"))
-    target = await directory.pick(MODEL)
+    target, _ = await directory.take(MODEL)
     heard(store, "i-1", load=0)
 
     directory.release(target)
@@ -174,18 +174,18 @@ async def test_a_release_stops_at_zero(directory: Directory, publisher: Publishe
     assert load(store, "i-1") == 0
 
 
-async def test_a_pick_whose_caller_is_cancelled_leaves_no_load(
+async def test_a_caller_who_is_cancelled_leaves_no_load(
     directory: Directory, publisher: Publisher, store: redis.Redis
 ) -> None:
     add(publisher, store, endpoint("i-1"))
     for turns in range(6):  # cancelled before it is sent, on the way, and when the answer is there
-        asking = asyncio.create_task(directory.pick(MODEL))
+        asking = asyncio.create_task(directory.take(MODEL))
         for _ in range(turns):
             await asyncio.sleep(0)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
         if not asking.cancelled():
-            directory.release(asking.result())
+            directory.release(asking.result()[0])
 
     for _ in range(2):
         await directory.client_key("x")
@@ -245,7 +245,7 @@ async def test_one_that_is_refused_is_never_picked(directory: Directory, publish
     await beat(directory, "i-1", token="wrong")
 
     with pytest.raises(NoneReady):
-        await directory.pick(MODEL)
+        await directory.take(MODEL)
 
 
 async def test_an_instance_without_an_address_is_not_known_yet(
@@ -362,7 +362,9 @@ async def test_the_snapshot_holds_what_takes_requests(link: Link, publisher: Pub
 
     assert snapshot.usable
     assert snapshot.models == {MODEL: served_model()}
-    assert {target.instance_id for target in snapshot.targets(MODEL)} == {f"i-{n}" for n in range(300)} - {"i-7"}
+    assert {each.target.instance_id for each in snapshot.crowd(MODEL).candidates} == {f"i-{n}" for n in range(300)} - {
+        "i-7"
+    }
 
 
 async def test_the_snapshot_outlives_a_flush(link: Link, publisher: Publisher, store: redis.Redis) -> None:
@@ -374,9 +376,9 @@ async def test_the_snapshot_outlives_a_flush(link: Link, publisher: Publisher, s
     await snapshot.redraw()
 
     assert snapshot.usable
-    assert [target.instance_id for target in snapshot.targets(MODEL)] == ["i-1"]
+    assert [each.target.instance_id for each in snapshot.crowd(MODEL).candidates] == ["i-1"]
 
 
 async def test_every_script_is_known_by_its_digest(link: Link) -> None:
-    for script in scripts.FOR_ROUTER:
+    for script in SCRIPTS:
         assert await link.command("SCRIPT", "EXISTS", script.sha) == [1]

@@ -110,15 +110,26 @@ async def test_a_kept_connection_that_was_closed_is_replaced(fleet: Fleet) -> No
         assert (len(seen), engine.connections_made) == (2, 2)
 
 
-async def test_a_new_connection_closed_without_an_answer_is_not_tried_again(fleet: Fleet) -> None:
+async def test_a_new_connection_closed_without_an_answer_is_tried_on_another(fleet: Fleet) -> None:
     async with engines.running(engines.close_unanswered) as engine, engines.running(FINE) as other:
         instance_id = fleet.add(engine.port)
         fleet.add(other.port, load=5)
 
+        assert (await chat(fleet)).status_code == 200
+
+        assert (len(engine.requests), len(other.requests)) == (1, 1)
+        await until(lambda: fleet.load(instance_id) == 0)
+
+
+async def test_a_request_of_which_two_workers_died_is_not_sent_to_a_third(fleet: Fleet) -> None:
+    async with engines.running(engines.close_unanswered) as deadly, engines.running(FINE) as other:
+        for _ in range(2):
+            fleet.add(deadly.port)
+        fleet.add(other.port, load=5)
+
         assert code(await chat(fleet)) == (502, "server_error", "upstream_error")
 
-        assert other.requests == []  # the worker may have died of this very request
-        await until(lambda: fleet.load(instance_id) == 0)
+        assert (len(deadly.requests), len(other.requests)) == (2, 0)
 
 
 async def test_a_worker_that_does_not_answer_times_out_and_is_not_asked_twice(fleet: Fleet) -> None:
@@ -202,14 +213,19 @@ async def test_a_stream_that_breaks_off_has_no_done(fleet: Fleet) -> None:
         assert rest == ""
 
 
-async def test_an_error_event_stands_alone_though_the_stream_broke_within_an_event(fleet: Fleet) -> None:
+@pytest.mark.parametrize(("options", "before"), [({}, ""), ({"include_usage": True}, "data: {no\n\n")])
+async def test_an_error_event_stands_alone_though_the_stream_broke_within_an_event(
+    fleet: Fleet, options: dict[str, bool], before: str
+) -> None:
     half = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n9\r\ndata: {no\r\n"
     async with engines.running(engines.raw(half)) as engine:
         fleet.add(engine.port)
 
-        answer = await chat(fleet)
+        async with httpx.AsyncClient(base_url=fleet.router.url, headers=fleet.headers, timeout=20) as client:
+            body = {**fleet.chat, "stream": True, **({"stream_options": options} if options else {})}
+            answer = await client.post("/v1/chat/completions", json=body)
 
-        assert answer.text.startswith('data: {no\n\ndata: {"error"')
+        assert answer.text.startswith(before + 'data: {"error"')
 
 
 async def test_a_stream_that_falls_silent_is_ended(fleet: Fleet) -> None:
