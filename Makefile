@@ -45,7 +45,7 @@ format: $(VENV)/.dev
 	$(PYTHON) -m ruff format .
 
 lock: $(VENV)/.dev
-	@for name in server base dev; do \
+	@for name in server tracing base dev; do \
 		$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 			--no-header --no-emit-index-url --no-emit-find-links requirements/$$name.in -o requirements/$$name.txt || exit; \
 	done
