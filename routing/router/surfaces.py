@@ -19,6 +19,7 @@ class Surface:
     form: bool = False  # the request is multipart/form-data; else a JSON object
     generates: bool = False  # the answer is text that the model writes, so that it costs tokens of output
     streams: bool = False  # on demand the answer comes as server-sent events
+    anthropic: bool = False  # its clients understand errors in Anthropic's words only; else in OpenAI's
     usage_on_demand: bool = False  # a stream has its usage only if `stream_options.include_usage` asks for it
     # Where the usage stands in an answer, and in an event of a stream: under "usage", of the object itself ("") or of
     # the object under this key. Several, if the kinds of event differ. () = the engine counts no tokens.
@@ -48,6 +49,7 @@ _SURFACES = (
         b"/v1/messages",
         generates=True,
         streams=True,
+        anthropic=True,
         usage_of=("", "message"),
         content_mark=b'"content_block_delta"',
     ),
