@@ -96,8 +96,20 @@ async def _read(reader: asyncio.StreamReader) -> Request | None:
     first, *lines = head.decode("latin-1").strip().split("\r\n")
     headers = [(name.lower(), value) for name, _, value in (line.partition(": ") for line in lines)]
     request = Request(path=first.split(" ")[1], headers=headers, body=b"")
-    request.body = await reader.readexactly(int(request.header("content-length") or 0))
+    if request.header("transfer-encoding") == "chunked":
+        request.body = await _read_chunks(reader)
+    else:
+        request.body = await reader.readexactly(int(request.header("content-length") or 0))
     return request
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    body = b""
+    while size := int(await reader.readline(), 16):
+        body += await reader.readexactly(size)
+        await reader.readline()
+    await reader.readline()
+    return body
 
 
 # --- behaviours: each answers whether the connection may be kept ---
@@ -128,11 +140,15 @@ def raw(data: bytes) -> Behaviour:
 
 def stream(*events: str, then: str = "end") -> Behaviour:
     """Sends server-sent events. `then`: "end", "die" (the connection breaks), "wait" (until `go_on`, then end)."""
+    return stream_bytes(*(f"data: {event}\n\n".encode() for event in events), then=then)
+
+
+def stream_bytes(*events: bytes, then: str = "end") -> Behaviour:
+    """The same for events that are written out."""
 
     async def behave(engine: Engine, request: Request, writer: asyncio.StreamWriter) -> bool:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
-        for event in events:
-            data = f"data: {event}\n\n".encode()
+        for data in events:
             writer.write(b"%x\r\n%b\r\n" % (len(data), data))
             await writer.drain()
             engine.events_sent += 1
