@@ -33,7 +33,8 @@ _DEPTH = 6  # of a message, beyond which nothing is looked for: a body may be ne
 _PIECE = 4 * 1024  # bytes of a conversation's head, and again of its first question, that tell it from others
 _PROMPT_HEAD = 1024  # characters
 _PROMPT_HEAD_TOKENS = 256
-# Claude Code puts a block in front of its system prompt that differs with every request; vLLM leaves it out as well.
+# A coding agent's client puts a block in front of its system prompt that differs with every request; vLLM leaves it out
+# as well.
 _CHANGING_BLOCK = "x-anthropic-billing-header"
 
 _BOM = b"\xef\xbb\xbf"
