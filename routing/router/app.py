@@ -15,7 +15,7 @@ from routing.discovery.directory import SCRIPTS, Directory
 from routing.discovery.link import Link
 from routing.discovery.sealing import Sealer
 from routing.discovery.snapshot import REDRAW_EVERY, Snapshot
-from routing.router import errors, heartbeats, limits, metrics, route_report, served_models
+from routing.router import dialects, errors, heartbeats, limits, metrics, route_report, served_models
 from routing.router.asgi import Fields, Receive, Scope, Send, answer_error
 from routing.router.config import Config
 from routing.router.connections import Connections
@@ -111,14 +111,14 @@ class Router:
         try:
             await self._dispatch(scope, receive, send)
         except ApiError as error:
-            await answer_error(send, error, request_id=request_id)
+            await _answer_error(scope, send, error)
             if error.status == 413:
                 await limits.linger(receive)
         except (ClientGone, OSError):  # OSError: what ASGI has `send` raise once the client is gone
             return
         except Exception:
             log.exception("request %s", request_id.decode())
-            await answer_error(send, errors.our_fault(), request_id=request_id)
+            await _answer_error(scope, send, errors.our_fault())
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
@@ -213,6 +213,11 @@ async def _repeat(step: Callable[[], Awaitable[None]], *, every: float) -> None:
         except Exception:
             log.exception("a step of the router's clock failed; it goes on")
         await asyncio.sleep(every)
+
+
+async def _answer_error(scope: Scope, send: Send, error: ApiError) -> None:
+    body = dialects.envelope(error, BY_PATH.get(scope["path"]))
+    await answer_error(send, error, body=body, request_id=scope["state"]["request_id"])
 
 
 def _allow(allowed: str, method: str, path: str) -> None:

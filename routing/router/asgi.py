@@ -61,9 +61,9 @@ async def answer_json(send: Send, body: Any, *, status: int = 200, request_id: b
     await _answer(send, status, headers, data)
 
 
-async def answer_error(send: Send, error: ApiError, *, request_id: bytes) -> None:
-    headers, body = error_answer(error)
-    await _answer(send, error.status, [(b"x-request-id", request_id), *headers], body)
+async def answer_error(send: Send, error: ApiError, *, body: bytes, request_id: bytes) -> None:
+    """`body`: the error in the words of the client's API."""
+    await _answer(send, error.status, [(b"x-request-id", request_id), *_of_json(body), *error.headers], body)
 
 
 def _of_json(body: bytes) -> Headers:

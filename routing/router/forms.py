@@ -54,6 +54,7 @@ class FormQuestion:
     held: bytes
     span: tuple[int, int]  # of the model's name in what is held
     arrival: _Arrival
+    reader: FormReader  # a form that names a second model, or breaks off, is refused however late that shows
     resendable: bool = True  # until more than that has been sent
     wants_usage: bool = True  # nothing is to be added to a form
     token_estimate: int = 0
@@ -77,7 +78,11 @@ class FormQuestion:
         yield held
         while not self.arrival.ended:
             self.resendable = False
-            yield await self.arrival.next()
+            chunk = await self.arrival.next()
+            self.reader.feed(chunk)
+            if self.arrival.ended:
+                self.reader.finish()
+            yield chunk
 
 
 async def read(receive: Receive, fields: Fields, *, limit: int, patience: float) -> FormQuestion:
@@ -93,6 +98,8 @@ async def read(receive: Receive, fields: Fields, *, limit: int, patience: float)
         chunk = await arrival.next()
         held += chunk
         reader.feed(chunk)
+    if arrival.ended:
+        reader.finish()
     if reader.model is None or reader.model_span is None:
         raise errors.bad_request("The form has no field 'model'", param="model")
     return FormQuestion(
@@ -102,5 +109,6 @@ async def read(receive: Receive, fields: Fields, *, limit: int, patience: float)
         held=bytes(held),
         span=reader.model_span,
         arrival=arrival,
+        reader=reader,
         token_estimate=reader.token_estimate,
     )

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from routing.discovery.records import Target
-from routing.router import admission, errors
+from routing.router import admission, dialects, errors
 from routing.router.asgi import HOP_BY_HOP, header, without
 from routing.router.call import Call
 from routing.router.errors import ApiError
@@ -54,7 +54,7 @@ async def break_off(call: Call, error: ApiError) -> None:
     the server closes the connection."""
     if call.tap is not None and call.is_events:
         separator = b"" if call.tap.at_event_end else b"\n\n"
-        await call.send({"type": "http.response.body", "body": separator + error.event()})
+        await call.send({"type": "http.response.body", "body": separator + dialects.event(error, call.surface)})
 
 
 async def _relay_events(response: UpstreamResponse, call: Call) -> None:
