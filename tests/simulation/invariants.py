@@ -34,13 +34,16 @@ class Invariants:
     # --- at the cloud's door ----------------------------------------------------------------------------------------
 
     def before_a_create(self, spec: ServerSpec) -> None:
-        """The intent is committed before the provider is asked (law 1), and no other machine may be there already, but
-        for one whose maker had been paused."""
+        """The intent is committed before the provider is asked (law 1), and no other machine may be there already.
+
+        Not so for one who was paused in between: whoever took over may have asked as well, got a clear refusal, and
+        noted that nothing is left to settle. What the late one makes is never switched on, and swept."""
         others = [each.id for each in self.cloud.alive if each.instance_id == spec.instance_id and not each.came_late]
-        if others and not _has_been_paused():
+        late = _has_been_paused()
+        if others and not late:
             self._break(f"a machine was asked for beside {', '.join(others)} for the same instance")
         known = Attempt.objects.filter(pk=spec.attempt_id).first()
-        if known is None or known.asked_at is None:
+        if known is None or (known.asked_at is None and not late):
             self._break(f"a machine was asked for before attempt {spec.attempt_id} said so")
 
     def after_a_start(self, started: Machine) -> None:
