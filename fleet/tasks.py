@@ -24,6 +24,7 @@ from fleet.lifecycle.advance import advance
 from fleet.lifecycle.catalogue import ZoneOfAccount
 from fleet.lifecycle.world import real_world
 from fleet.providers.base import Location
+from routing.usage import drain, retention
 
 log = logging.getLogger(__name__)
 
@@ -154,3 +155,17 @@ def rebuild_index() -> None:
     with tick("CLOCK:REBUILD", period_seconds=settings.REBUILD_INDEX_EVERY) as mine:
         if mine:
             index.rebuild(real_world())
+
+
+@shared_task(name="CLOCK:USAGE")
+def drain_usage() -> None:
+    with tick("CLOCK:USAGE", period_seconds=settings.USAGE_DRAIN_EVERY) as mine:
+        if mine:
+            drain.drain(drain.routers_stream(), now=real_world().now())
+
+
+@shared_task(name="CLOCK:FORGET_USAGE")
+def forget_usage() -> None:
+    with tick("CLOCK:FORGET_USAGE", period_seconds=settings.USAGE_FORGET_TICK) as mine:
+        if mine:
+            retention.forget(before=real_world().now() - timedelta(days=settings.USAGE_KEPT_DAYS))

@@ -61,6 +61,8 @@ app.conf.update(
         "read heartbeats": clock("CLOCK:LIVENESS", settings.WAKE_EVERY),
         "mend the discovery index": clock("CLOCK:INDEX", settings.WAKE_EVERY),
         "rebuild the discovery index": clock("CLOCK:REBUILD", settings.REBUILD_INDEX_EVERY),
+        "count the usage": clock("CLOCK:USAGE", settings.USAGE_DRAIN_EVERY),
+        "forget old usage": clock("CLOCK:FORGET_USAGE", settings.USAGE_FORGET_TICK),
         "sync the catalogue": clock("CLOCK:SYNC_CATALOG", settings.SYNC_CATALOG_TICK),
     },
 )

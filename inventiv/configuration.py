@@ -186,6 +186,11 @@ def check_not_negative(setting: str, value: float) -> None:
         raise BadSetting(setting, f"{value} is less than 0")
 
 
+def check_positive(setting: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise BadSetting(setting, f"{value} is not above 0")
+
+
 def check_secrets(*, secret_key: str, encryption_keys: Sequence[str], database_url: str) -> None:
     """With a database of one's own nothing is generated: every host must be given the same secrets. Fails closed."""
     missing = [name for name, value in (("SECRET_KEY", secret_key), ("ENCRYPTION_KEYS", encryption_keys)) if not value]

@@ -213,6 +213,13 @@ with configuration.refusing():
 ORCHESTRATOR_CONCURRENCY = env.int("ORCHESTRATOR_CONCURRENCY", default=2)
 WAKE_EVERY = env.float("WAKE_EVERY", default=2.0)  # seconds between two looks for unmet intents and heartbeats
 REBUILD_INDEX_EVERY = env.float("REBUILD_INDEX_EVERY", default=30.0)
+# What the routers tell of requests: how often it is counted, and how many days of it are kept one by one.
+USAGE_DRAIN_EVERY = env.float("USAGE_DRAIN_EVERY", default=2.0)
+USAGE_KEPT_DAYS = env.int("USAGE_KEPT_DAYS", default=30)
+USAGE_FORGET_TICK = 60.0
+with configuration.refusing():
+    configuration.check_positive("USAGE_DRAIN_EVERY", USAGE_DRAIN_EVERY)
+    configuration.check_positive("USAGE_KEPT_DAYS", USAGE_KEPT_DAYS)
 SYNC_CATALOG_EVERY = env.int("SYNC_CATALOG_EVERY", default=3600)
 # Beat's own interval would begin anew with every start; a look at when each provider was last synced does not.
 SYNC_CATALOG_TICK = 60.0

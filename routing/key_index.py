@@ -18,6 +18,7 @@ from routing.discovery.publisher import Publisher
 from routing.discovery.records import ClientKey
 from routing.models import ApiKey
 from routing.money import micros
+from routing.usage import budgets
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ def _publish(ids: Sequence[uuid.UUID], publisher: Publisher, *, now: datetime) -
         for row in rows:
             if row.pk in good:
                 publisher.publish_key(client_key(row))
+                # Without a budget the routers have not counted what it spent before it got this one.
+                publisher.seed_spending(budgets.spent_by([row.pk] if row.has_budget else [], now=now))
             else:
                 publisher.revoke_key(row.sha256)
 

@@ -17,6 +17,7 @@ from routing import addresses, key_index
 from routing.discovery.records import Endpoint, Routing, ServedModel
 from routing.models import ApiKey
 from routing.money import micros
+from routing.usage import budgets
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,8 @@ def rebuild(world: World) -> None:
             "deployment__model", "instance_type"
         )
     )
+    # Before the keys are there, so that none is good for a moment that has used its budget up.
+    world.publisher.seed_spending(budgets.spent(now=now))
     fresh_since = now - timedelta(seconds=settings.HEARTBEAT_STALE_AFTER)
     world.publisher.rebuild(
         endpoints=[endpoint(instance) for instance in live],

@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 import redis
 
 from routing.discovery import keys as names
-from routing.discovery import scripts
+from routing.discovery import scripts, spending
 from routing.discovery.records import ClientKey, Endpoint, Pulse, Refusal, ServedModel
+from routing.discovery.spending import Spent
 
 ROUTED_STATUS = "READY"
 
@@ -67,6 +68,13 @@ class Publisher:
 
     def revoke_key(self, sha256: str) -> None:
         self._run(scripts.REVOKE_KEY, [names.WITHDRAWN, names.api_key(sha256)], [names.WITHDRAWN_TTL])
+
+    def seed_spending(self, spent: Iterable[Spent]) -> None:
+        """Raise what keys have spent to what Postgres knows of: after a flush the routers count from 0."""
+        for chunk in _chunks(spent):
+            touched = [names.spent(one.key_id, one.month) for one in chunk]
+            values = [amount for one in chunk for amount in (one.tokens, one.micros)]
+            self._run(spending.RAISE, touched, [names.SPENT_TTL, *values])
 
     def clock(self) -> float:
         """Redis' time, seconds since the epoch: take it before reading the truth for `rebuild`."""

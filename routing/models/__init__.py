@@ -1,5 +1,6 @@
-"""API keys, as the product plane sees them."""
+"""API keys and what was called with them, as the product plane sees it."""
 
 from routing.models.api_key import ApiKey
+from routing.models.usage import RejectedUsage, UsageHour, UsageRecord
 
-__all__ = ["ApiKey"]
+__all__ = ["ApiKey", "RejectedUsage", "UsageHour", "UsageRecord"]

@@ -129,6 +129,10 @@ class ApiKey(models.Model):
     def is_limited(self) -> bool:
         return bool(self.allowed_models) or any(getattr(self, limit) is not None for limit in _NUMBERS)
 
+    @property
+    def has_budget(self) -> bool:
+        return self.monthly_token_budget is not None or self.monthly_budget is not None
+
     @classmethod
     def issue(
         cls,

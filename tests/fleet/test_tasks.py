@@ -48,6 +48,8 @@ def test_the_tasks_have_the_names_and_the_queue_that_the_design_gives_them() -> 
         "CLOCK:INDEX",
         "CLOCK:REBUILD",
         "CLOCK:SYNC_CATALOG",
+        "CLOCK:USAGE",
+        "CLOCK:FORGET_USAGE",
     }
     assert current_app.conf.task_default_queue == "orchestrator_events"
     assert {job["task"] for job in current_app.conf.beat_schedule.values()} == {n for n in names if "CLOCK" in n}

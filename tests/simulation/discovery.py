@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import redis
 
 from routing.discovery.records import ClientKey, Endpoint, Pulse, ServedModel
+from routing.discovery.spending import Spent
 from tests.simulation.clock import START, Clock
 from tests.simulation.director import Director
 
@@ -61,6 +62,9 @@ class SimulatedDiscovery:
         self._call("pulses")
         found = {each: self.heard(each) for each in instance_ids if each in self.endpoints}
         return {each: pulse for each, pulse in found.items() if pulse is not None}
+
+    def seed_spending(self, spent: Iterable[Spent]) -> None:
+        """Nobody calls models here."""
 
     def routers_alive_since(self) -> datetime | None:
         return START - timedelta(days=1)

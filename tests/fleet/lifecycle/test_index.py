@@ -12,7 +12,7 @@ from inventiv.accounts.models import User
 from inventiv.accounts.roles import Role
 from routing.discovery import keys
 from routing.discovery.records import ClientKey, Endpoint, Routing, ServedModel
-from routing.models import ApiKey
+from routing.models import ApiKey, UsageHour
 from tests.fleet.stage import Stage
 
 
@@ -94,3 +94,26 @@ def test_a_rebuild_brings_the_usable_keys_with_their_limits_and_no_others(stage:
     fields: Any = stage.redis.hgetall(name)
     told = ClientKey.from_hash(fields)
     assert (told.name, told.key_id, told.requests_per_minute) == ("good", str(good.pk), 60)
+
+
+def test_after_a_flush_keys_have_spent_what_postgres_knows_of(stage: Stage) -> None:
+    owner = User.objects.create(email="olga@example.com", role=Role.OPERATOR)
+    key, _ = ApiKey.issue(owner_id=owner.pk, name="good", scopes=["inference"], monthly_token_budget=1000)
+    sums = dict.fromkeys(("estimated", "cached_tokens", "duration_ms", "first_token_ms", "first_tokens"), 0)
+    UsageHour.objects.create(
+        hour=stage.world.now().replace(minute=0),
+        key_id=key.pk,
+        model_id="acme/small",
+        operation="chat",
+        status=200,
+        requests=1,
+        input_tokens=700,
+        output_tokens=50,
+        cost_micros=12,
+        **sums,
+    )
+    stage.redis.flushdb()
+
+    assert index.mend(stage.world)
+
+    assert stage.redis.hgetall(keys.spent(str(key.pk), "2026-11")) == {"tokens": "750", "micros": "12"}

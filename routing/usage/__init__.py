@@ -1,0 +1,1 @@
+"""What the routers tell of every request, on its way into Postgres; and what is asked of it there."""
