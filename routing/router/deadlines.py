@@ -44,10 +44,8 @@ class Deadline:
 
     def _look(self) -> None:
         self._timer, self._fires_at = None, inf
-        if self._at == inf:
-            return
-        if self._loop.time() < self._at:
-            return self._arm()
-        self._at = inf
-        if self._then is not None:
+        if self._loop.time() < self._at < inf:
+            self._arm()
+        elif self._at < inf and self._then is not None:
+            self._at = inf
             self._then()

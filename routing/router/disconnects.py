@@ -8,9 +8,9 @@ from typing import Self
 
 from routing.router.asgi import Receive, Scope
 
-# A server that offers this in `scope["extensions"]` has there a callable that takes a callback. It calls that once, from
-# the event loop, when the client hangs up before its answer is complete (soon, if it has already): no task has to wait
-# in `receive()` for that. Callbacks are forgotten at the request's end.
+# What a server that offers this has in `scope["extensions"]`: a callable that takes a callback. It calls that once, from
+# the event loop, when the client hangs up before its answer is complete (soon, if it has already); so no task has to
+# wait in `receive()` for that. Callbacks are forgotten at the request's end.
 EXTENSION = "inventiv.on_disconnect"
 
 

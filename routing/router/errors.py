@@ -111,10 +111,6 @@ def our_fault() -> ApiError:
     return ApiError(500, "The router failed; the request's id is in x-request-id", type="server_error")
 
 
-def version_not_supported() -> ApiError:
-    return ApiError(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here")
-
-
 def upstream_failed(message: str) -> ApiError:
     return ApiError(502, message, type="server_error", code="upstream_error")
 

@@ -1,8 +1,8 @@
 """Our HTTP/1.1 server: what uvicorn makes its connections of, leaner and stricter than uvicorn's own.
 
-One object is the connection, the parser's target, and the application's `receive` and `send`, because objects and hops
-are what costs here. It serves one request at a time: the next one, if a client sends it ahead, stays unparsed until the
-application is done with this one. What is not HTTP/1.1 to the letter is refused, and the connection with it.
+One object is the connection and the application's `receive` and `send`, because objects and hops are what costs here.
+It serves one request at a time: the next one, if a client sends it ahead, is not looked at until the application has
+done with this one. What is not HTTP/1.1 to the letter is refused, and the connection with it.
 
 Any ASGI application runs on it, and ours runs on any ASGI server. Beyond ASGI it offers `disconnects.EXTENSION`. It
 serves no WebSocket. Of uvicorn's settings it knows the application and how long a kept connection may be idle.
@@ -16,12 +16,12 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, cast
 
-import httptools
 import uvicorn
 from uvicorn.server import ServerState
 
 from routing.router import disconnects, errors, heads, limits
 from routing.router.asgi import Headers, Message, Scope, error_answer
+from routing.router.chunks import ChunkedBody
 from routing.router.deadlines import Deadline
 from routing.router.errors import ApiError
 
@@ -31,14 +31,11 @@ _HIGH_WATER = 64 * 1024  # bytes of a body, or of requests sent ahead, that wait
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CLOSE = b"connection: close\r\n"
+_OURS = (b"connection", b"transfer-encoding")  # of an answer's headers, not the application's to say
 
 
 class ClientDisconnected(OSError):
     """What `send` raises when nobody is left to send to."""
-
-
-class _Overrun(Exception):
-    """Another request begins in the bytes that were to end this one."""
 
 
 class HttpServer:
@@ -78,7 +75,15 @@ class Connection(asyncio.Protocol):
     `_closing`: the last bytes have been written, and what still comes is not looked at.
     """
 
-    # --- asyncio.Protocol ---
+    # Slots, for there are more of them than CPython's dictionaries of instances hold well.
+    __slots__ = (
+        *("_server", "_app", "_app_state", "_state", "_loop", "_idle_timeout"),
+        *("_transport", "_client", "_local", "_scheme", "_stopping", "_closing", "_gone", "_on_gone"),
+        *("_deadline", "_read_paused", "_write_paused", "_unsent", "_discarded", "_receivers", "_sender"),
+        *("_lines", "_partial", "_ahead", "_in_body", "_missing", "_chunks", "_body", "_received", "_taken"),
+        *("_received_all", "_given_all", "_wants_continue", "_is_head", "_can_chunk", "_keep_alive"),
+        *("_task", "_start", "_head_sent", "_has_body", "_chunked", "_left", "_answered"),
+    )
 
     def __init__(
         self,
@@ -94,42 +99,39 @@ class Connection(asyncio.Protocol):
         self._state = state
         self._app_state = app_state
         self._loop = loop
-        self._parser = httptools.HttpRequestParser(self)
-        self._deadline = Deadline(loop)
-        self._task: asyncio.Task[None] | None = None
+        self._lines = heads.Lines()
+        self._partial = bytearray()  # a head that has not come to its end
         self._ahead = b""  # sent before its turn
-        self._partial = bytearray()  # the beginning of a head
+        self._body: list[bytes] = []  # of the request, what the application has not taken
+        self._task: asyncio.Task[None] | None = None
+        self._deadline = Deadline(loop)
         self._read_paused = False
         self._write_paused = False
         self._unsent = 0
+        self._discarded = 0
+        self._receivers: list[asyncio.Future[None]] = []
+        self._sender: asyncio.Future[None] | None = None
+        self._on_gone: list[Callable[[], None]] = []
         self._stopping = False
         self._closing = False
         self._gone = False
-        self._discarded = 0
-        self._on_gone: list[Callable[[], None]] = []
-        self._receivers: list[asyncio.Future[None]] = []
-        self._sender: asyncio.Future[None] | None = None
-        self._chunks: list[bytes] = []
         self._expect_request()
 
     def _expect_request(self) -> None:
-        self._url = b""
-        self._headers: Headers = []
-        self._scope: Scope | None = None
-        self._length: bytes | None = None
-        self._upgrading = False
-        self._wants_continue = False
+        self._in_body = False
+        self._chunks: ChunkedBody | None = None
         self._received = 0  # bytes of the body
         self._taken = 0  # of these, by the application
-        self._silent = 0  # bytes since the last one of the body
         self._received_all = False
         self._given_all = False
+        self._wants_continue = False
         self._start: Message | None = None
         self._head_sent = False
-        self._answered = False
-        self._keep_alive = False
         self._chunked = False
         self._left: float = 0  # bytes that the answer's length still promises
+        self._answered = False
+
+    # --- asyncio.Protocol ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are no instances of it
@@ -144,8 +146,10 @@ class Connection(asyncio.Protocol):
             self._discard(data)
         elif self._received_all:
             self._hold(data)
+        elif self._in_body:
+            self._go_on_with_body(data)
         else:
-            self._parse(data)
+            self._receive_head(data)
 
     def eof_received(self) -> None:
         """A client that sends no more is taken to have left, as by most servers."""
@@ -157,9 +161,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
         self._lose()
-        self._state.connections.discard(self)  # type: ignore[arg-type]
+        self._state.connections.discard(self)
         self._deadline.cancel()
-        del self._parser  # it refers to us
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -184,32 +187,37 @@ class Connection(asyncio.Protocol):
 
     # --- a request as it comes ---
 
-    def _parse(self, data: bytes) -> None:
-        before = self._received
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as stop:
-            return self._parse_without_upgrade(data[stop.args[0] :])
-        except httptools.HttpParserError as error:
-            if not self._received_all:
-                return self._refuse(_reason(error))
-            self._keep_what_follows(data, before)
-        if self._scope is not None:
-            self._begin(self._scope, len(data))
-        elif self._task is not None:
-            self._go_on_with_body(len(data), before)
-        elif self._answered:
-            self._go_on()
+    def _receive_head(self, data: bytes) -> None:
+        if self._partial:
+            seen = len(self._partial) - len(heads.END) + 1
+            self._partial += data
+            end = self._partial.find(heads.END, max(seen, 0))
+            data = bytes(self._partial) if end >= 0 else b""
         else:
-            self._wait_for_head(data)
+            data = data.removeprefix(b"\r\n")  # which old clients put behind a body
+            end = data.find(heads.END)
+        try:
+            if end < 0:
+                self._wait_for_head(data)
+            else:
+                self._begin(data, end)
+        except ApiError as error:
+            self._refuse(error)
 
-    def _begin(self, scope: Scope, size: int) -> None:
-        self._scope = None
-        if size + len(self._partial) > limits.MAX_HEAD:
-            try:
-                limits.check_size(scope["headers"], more=len(self._url))
-            except ApiError as error:
-                return self._refuse(error)
+    def _wait_for_head(self, beginning: bytes) -> None:
+        if beginning:
+            heads.check_beginning(beginning)
+            self._partial += beginning
+            self._deadline.set(self._server.header_timeout, self._give_up_on_head)
+        if len(self._partial) > limits.MAX_HEAD:
+            raise errors.headers_too_large(limits.MAX_HEAD)
+
+    def _give_up_on_head(self) -> None:
+        self._refuse(errors.headers_too_slow())
+
+    def _begin(self, data: bytes, end: int) -> None:
+        scope = self._read_head(data[:end])
+        self._receive_body(data[end + len(heads.END) :])
         if self._partial:
             self._partial.clear()
         self._deadline.lift()
@@ -217,46 +225,74 @@ class Connection(asyncio.Protocol):
         self._task = self._loop.create_task(self._run(scope))
         self._state.tasks.add(self._task)
 
-    def _wait_for_head(self, data: bytes) -> None:
-        if not self._partial:
-            self._deadline.set(self._server.header_timeout, self._give_up_on_head)
-        self._partial += data
-        if len(self._partial) > limits.MAX_HEAD:
-            self._refuse(errors.headers_too_large(limits.MAX_HEAD))
+    def _read_head(self, head: bytes) -> Scope:
+        if len(head) > limits.MAX_HEAD:
+            raise errors.headers_too_large(limits.MAX_HEAD)
+        first, headers = self._lines.split(head)
+        fields = dict(headers)
+        heads.check(first.version, headers, fields)
+        self._in_body = True
+        self._missing = heads.length_of(fields[b"content-length"]) if b"content-length" in fields else 0
+        if b"transfer-encoding" in fields:
+            self._chunks = ChunkedBody()
+        self._is_head = first.method == "HEAD"
+        self._can_chunk = first.version == "1.1"
+        self._wants_continue = b"expect" in fields and self._can_chunk and fields[b"expect"].lower() == b"100-continue"
+        self._keep_alive = self._can_chunk and not self._stopping
+        if b"connection" in fields and heads.asks_to_close(headers):
+            self._keep_alive = False
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": first.version,
+            "method": first.method,
+            "scheme": self._scheme,
+            "path": first.path,
+            "raw_path": first.raw_path,
+            "query_string": first.query,
+            "root_path": "",
+            "headers": headers,
+            "client": self._client,
+            "server": self._local,
+            "state": self._app_state.copy(),
+            "extensions": {disconnects.EXTENSION: self.on_disconnect},
+        }
 
-    def _give_up_on_head(self) -> None:
-        self._refuse(errors.headers_too_slow())
-
-    def _go_on_with_body(self, size: int, before: int) -> None:
-        self._silent = self._silent + size if self._received == before else 0
-        if self._silent > limits.MAX_HEAD:  # of trailers, or of what may stand beside a chunk's size
-            return self._refuse(errors.headers_too_large(limits.MAX_HEAD))
-        self._hold_client_back()
-        self._wake_receivers()
-
-    def _parse_without_upgrade(self, rest: bytes) -> None:
-        """Go on as if it had not been asked for, which HTTP allows. The parser takes the body for the other protocol,
-        so that it has to read the head again."""
-        assert self._scope is not None  # noqa: S101 - for the type checker
-        scope, url = self._scope, self._url
-        headers = [each for each in scope["headers"] if each[0] != b"upgrade"]
-        self._parser = httptools.HttpRequestParser(self)
-        self._partial.clear()
-        self._expect_request()
-        self._parse(heads.request(scope["method"], url, scope["http_version"], headers) + rest)
-
-    def _keep_what_follows(self, data: bytes, before: int) -> None:
-        """The parser ran on into the next request, and says not where that begins: find it, and start there anew."""
-        self._parser = httptools.HttpRequestParser(self)
-        if self._comes_in_chunks:
-            self._keep_alive = False  # where the chunks end is lost: let the client ask again
+    def _receive_body(self, data: bytes) -> None:
+        """Raises ApiError."""
+        if self._chunks is not None:
+            self._receive_chunks(self._chunks, data)
             return
-        end = self._received - before
-        if self._scope is not None:
-            whole = bytes(self._partial) + data
-            blank = len(whole) - len(whole.lstrip(b"\r\n"))
-            end += whole.index(b"\r\n\r\n", blank) + 4 - len(self._partial)
-        self._ahead = data[end:]
+        if len(data) > self._missing:
+            data, self._ahead = data[: self._missing], data[self._missing :]
+        if data:
+            self._received += len(data)
+            self._missing -= len(data)
+            if not self._answered:
+                self._body.append(data)
+        self._received_all = not self._missing
+
+    def _receive_chunks(self, chunks: ChunkedBody, data: bytes) -> None:
+        pieces = chunks.feed(data)
+        self._received += sum(map(len, pieces))
+        self._body += pieces
+        self._received_all = chunks.complete
+        if chunks.overrun:
+            self._keep_alive = False  # where the chunks ended is not known: let the client ask again
+        if chunks.complete:
+            chunks.close()
+
+    def _go_on_with_body(self, data: bytes) -> None:
+        try:
+            self._receive_body(data)
+        except ApiError as error:
+            self._refuse(error)
+            return
+        if self._task is not None:
+            self._hold_client_back()
+            self._wake_receivers()
+        elif self._received_all:
+            self._go_on()
 
     def _hold(self, data: bytes) -> None:
         self._ahead += data
@@ -268,61 +304,11 @@ class Connection(asyncio.Protocol):
         if self._received - self._taken > _HIGH_WATER and not self._received_all:
             self._pause_reading()
 
-    # --- httptools' callbacks ---
-
-    def on_message_begin(self) -> None:
-        if self._received_all:
-            raise _Overrun
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        method, version = self._parser.get_method().decode(), self._parser.get_http_version()
-        headers, fields = self._headers, dict(self._headers)
-        heads.check(method, version, headers, fields)
-        path, raw_path, query = heads.split_target(self._url)
-        self._headers = []  # for trailers, which nobody wants
-        self._length = fields.get(b"content-length")
-        self._comes_in_chunks = b"transfer-encoding" in fields
-        self._upgrading = self._parser.should_upgrade()
-        self._is_head = method == "HEAD"
-        self._can_chunk = version == "1.1"
-        self._wants_continue = self._can_chunk and fields.get(b"expect", b"").lower() == b"100-continue"
-        self._keep_alive = self._can_chunk and self._parser.should_keep_alive() and not self._stopping
-        self._scope = {
-            "type": "http",
-            "asgi": _ASGI,
-            "http_version": version,
-            "method": method,
-            "scheme": self._scheme,
-            "path": path,
-            "raw_path": raw_path,
-            "query_string": query,
-            "root_path": "",
-            "headers": headers,
-            "client": self._client,
-            "server": self._local,
-            "state": self._app_state.copy(),
-            "extensions": {disconnects.EXTENSION: self.on_disconnect},
-        }
-
-    def on_body(self, body: bytes) -> None:
-        self._received += len(body)
-        if not self._answered:
-            self._chunks.append(body)
-
-    def on_message_complete(self) -> None:
-        self._received_all = not self._upgrading
-
     # --- the application ---
 
     async def _run(self, scope: Scope) -> None:
         try:
-            await self._app(scope, self.receive, self.send)  # type: ignore[arg-type]
+            await self._app(scope, self.receive, self.send)
             if not self._answered:
                 self._break_off()
         except ClientDisconnected:
@@ -369,8 +355,8 @@ class Connection(asyncio.Protocol):
             self._on_gone.append(callback)
 
     def _take_body(self) -> Message:
-        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks.clear()
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body.clear()
         self._taken = self._received
         self._given_all = self._received_all
         self._resume_reading()
@@ -414,29 +400,22 @@ class Connection(asyncio.Protocol):
         else:
             self._left = inf  # it ends with the connection
         if b"connection" in fields or b"transfer-encoding" in fields:
-            headers = self._without_framing(headers)
+            self._keep_alive = self._keep_alive and not heads.asks_to_close(headers)
+            headers = [each for each in headers if each[0] not in _OURS]
         if not self._received_all and self._is_much_left():
             self._keep_alive = False
         if not self._keep_alive:
             lines += _CLOSE
         return heads.answer(status, lines, headers)
 
-    def _without_framing(self, headers: Headers) -> Headers:
-        """What the application may not say about the connection, but for the wish to close it."""
-        if any(name == b"connection" and b"close" in value.lower() for name, value in headers):
-            self._keep_alive = False
-        return [each for each in headers if each[0] not in (b"connection", b"transfer-encoding")]
-
     def _is_much_left(self) -> bool:
         """Of the request, which is answered before it has come: too much to take in for the sake of the connection."""
-        if self._length is None or self._wants_continue:
-            return True
-        return int(self._length) - self._received > _HIGH_WATER
+        return self._chunks is not None or self._wants_continue or self._missing > _HIGH_WATER
 
     def _end_answer(self) -> None:
         self._answered = True
         self._state.total_requests += 1
-        self._chunks.clear()
+        self._body.clear()
         self._wake_receivers()
 
     async def _drain(self) -> None:
@@ -475,7 +454,7 @@ class Connection(asyncio.Protocol):
         ahead, self._ahead = self._ahead, b""
         self._resume_reading()
         if ahead:
-            self._parse(ahead)
+            self._receive_head(ahead)
         else:
             self._deadline.set(self._idle_timeout, self._hang_up)
 
@@ -484,10 +463,9 @@ class Connection(asyncio.Protocol):
         if self._closing:
             return
         if self._head_sent:
-            return self._end()
-        if error is None:
-            log.error("the application did not answer")
-        self._refuse(error or errors.our_fault())
+            self._end()
+        else:
+            self._refuse(error or errors.our_fault())
 
     def _refuse(self, error: ApiError) -> None:
         """Say what is wrong, where that can still be said, and end the connection."""
@@ -562,12 +540,6 @@ class Connection(asyncio.Protocol):
             self._watch_unsent()
         else:
             self._transport.abort()
-
-
-def _reason(error: httptools.HttpParserError) -> ApiError:
-    if isinstance(error.__context__, ApiError):
-        return error.__context__  # raised in a callback
-    return errors.not_http(str(error))
 
 
 def _address(name: Any) -> tuple[str, int] | None:
