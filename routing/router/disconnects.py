@@ -8,9 +8,9 @@ from typing import Self
 
 from routing.router.asgi import Receive, Scope
 
-# What a server that offers this has in `scope["extensions"]`: a callable that takes a callback. It calls that once, from
-# the event loop, when the client hangs up before its answer is complete (soon, if it has already); so no task has to
-# wait in `receive()` for that. Callbacks are forgotten at the request's end.
+# In `scope["extensions"]` of a server that offers it: a callable that takes a callback. It calls that once, from the
+# event loop, when the client hangs up before its answer is complete (soon, if it has already); so no task has to wait
+# in `receive()` for that. Callbacks are forgotten at the request's end.
 EXTENSION = "inventiv.on_disconnect"
 
 

@@ -65,7 +65,7 @@ class Lines:
         found = _HEADER.fullmatch(line)
         if found is None:
             raise errors.not_http("a header is malformed")
-        header = (found[1].lower(), found[2].rstrip(b" \t"))
+        header = (found[1].lower(), found[2])
         if len(line) <= _LONGEST_KNOWN:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()

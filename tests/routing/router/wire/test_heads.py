@@ -1,0 +1,109 @@
+"""Reading a request's head: never more lenient than llhttp, the parser of Node.js and of other Python servers."""
+
+from __future__ import annotations
+
+import random
+
+import httptools
+import pytest
+
+from routing.router import heads
+from routing.router.asgi import Headers
+from routing.router.errors import ApiError
+
+REQUESTS = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost:8080\r\nContent-Length: 0\r\nAuthorization: Bearer inv_x",
+    b"GET /v1/models?a=%20b HTTP/1.1\r\nhost: [::1]\r\naccept: */*\r\nx-empty:\r\nX-Spaced:  a b\t ",
+    b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked",
+    b"OPTIONS * HTTP/1.0\r\nconnection: keep-alive, x\r\nexpect: 100-continue",
+    b"HEAD http://localhost/a HTTP/1.1\r\nhost: x\r\nupgrade: h2c\r\nconnection: upgrade",
+)
+SPLINTERS = (
+    *(b"\r", b"\n", b"\r\n", b"\n\n", b"\0", b" ", b"\t", b":", b": ", b"\x0b", b"\x7f", b"\x80", b"\xff", b"/", b"#"),
+    *(b"content-length: 1\r\n", b"Transfer-Encoding: chunked\r\n", b"host: y\r\n", b"\r\n x: y", b"CONNECT ", b"%zz"),
+    *(b"chunked", b", ", b"identity", b"+1", b"-", b"0x", b"1", b"99999999999999999999", b"HTTP/1.1", b"\xc3\xa9"),
+)
+
+
+class Llhttp:
+    """What llhttp makes of a head: `headers`, or None if it refuses it."""
+
+    def __init__(self, head: bytes) -> None:
+        self.headers: Headers | None = None
+        self._collected: Headers = []
+        try:
+            httptools.HttpRequestParser(self).feed_data(head + heads.END)
+        except httptools.HttpParserUpgrade:
+            pass
+        except httptools.HttpParserError:
+            self.headers = None
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._collected.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.headers = self._collected
+
+
+def read(head: bytes) -> Headers | None:
+    try:
+        first, headers = heads.Lines().split(head)
+        fields = dict(headers)
+        heads.check(first.version, headers, fields)
+        if b"content-length" in fields:
+            heads.length_of(fields[b"content-length"])
+    except ApiError:
+        return None
+    return headers
+
+
+def mutated(head: bytes, draw: random.Random) -> bytes:
+    for _ in range(draw.randint(1, 3)):
+        at = draw.randrange(len(head) + 1)
+        gone = draw.choice((0, 0, 1, 1, 2, 5))
+        head = head[:at] + draw.choice((b"", *SPLINTERS, bytes([draw.randrange(256)]))) + head[at + gone :]
+    return head
+
+
+@pytest.mark.parametrize("head", REQUESTS)
+def test_it_reads_what_llhttp_reads(head: bytes) -> None:
+    assert read(head) == Llhttp(head).headers != None  # noqa: E711 - and neither refuses it
+
+
+def test_it_accepts_nothing_that_llhttp_refuses_or_reads_otherwise() -> None:
+    draw = random.Random(7)
+    accepted = 0
+    for _ in range(20_000):
+        head = mutated(draw.choice(REQUESTS), draw)
+        headers = read(head)
+        if headers is not None:
+            accepted += 1
+            assert Llhttp(head).headers == headers, head
+
+    assert 1_000 < accepted < 19_000  # the sample holds both kinds
+
+
+@pytest.mark.parametrize("head", REQUESTS)
+def test_every_beginning_of_a_head_may_come_alone(head: bytes) -> None:
+    for end in range(1, len(head) + len(heads.END) - 1):
+        heads.check_beginning((head + heads.END)[:end])
+
+
+@pytest.mark.parametrize("beginning", [b"\x16\x03\x01", b"get / ", b" ", b"GET / HTTP/1.1\n", b"GET / HTTP/1.1\r\nx\n"])
+def test_what_cannot_become_a_request_is_not_waited_for(beginning: bytes) -> None:
+    with pytest.raises(ApiError):
+        heads.check_beginning(beginning)
+
+
+def test_a_line_is_remembered_as_it_was_read() -> None:
+    lines = heads.Lines()
+    first = lines.split(REQUESTS[0])
+
+    assert lines.split(REQUESTS[0]) == first
+    assert lines.split(REQUESTS[0])[1] is not first[1]  # an application may change the list that it was given
+
+
+def test_an_answers_header_cannot_break_out_of_its_line() -> None:
+    for value in (b"a\r\nb: c", b"a\nb: c", b"a\rb", b"a\0b"):
+        with pytest.raises(ValueError, match="line's end"):
+            heads.answer(200, b"", [(b"x", value)])
