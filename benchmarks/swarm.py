@@ -84,7 +84,7 @@ class Swarm:
             await asyncio.sleep(backoff.next())
 
     async def _ask(self, what: str, url: str, body: Mapping[str, Any], server: Server, token: str = "") -> Any:
-        status, answer = await _post(url, body, source=server.address, token=token)
+        status, answer = await post(url, body, source=server.address, token=token)
         if status != 200:
             refusal = f"{what} {status or 'no answer'}"
             self.refusals[refusal] = self.refusals.get(refusal, 0) + 1
@@ -98,7 +98,7 @@ def agent_config(server: Server) -> dict[str, Any]:
     return config
 
 
-async def _post(url: str, body: Mapping[str, Any], *, source: str, token: str) -> tuple[int, Any]:
+async def post(url: str, body: Mapping[str, Any], *, source: str, token: str) -> tuple[int, Any]:
     """One request over a connection of its own, as the agent makes it. Returns status and JSON; 0 without an answer."""
     try:
         async with asyncio.timeout(_CALL_TIMEOUT):

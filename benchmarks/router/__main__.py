@@ -20,19 +20,28 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks.router import machine, programs
 from benchmarks.router.bench import FULL, QUICK, Bench, Effort, Outcome, Scenario
 from benchmarks.router.inventiv import Inventiv
 from benchmarks.router.report import Run, as_json, as_markdown
 from benchmarks.router.routers import Nginx, Router, peers
-from benchmarks.router.scenarios import idle, streaming, throughput
+from benchmarks.router.scenarios import heartbeats, idle, prefixes, selection, streaming, throughput
 
-SCENARIOS: Sequence[Scenario] = (throughput.SCENARIO, idle.SCENARIO, streaming.SOME, streaming.MANY)
+SCENARIOS: Sequence[Scenario] = (
+    throughput.SCENARIO,
+    idle.SCENARIO,
+    streaming.SOME,
+    streaming.MANY,
+    selection.SCENARIO,
+    heartbeats.SCENARIO,
+    prefixes.SCENARIO,
+)
 
 
 def main() -> int:
@@ -43,6 +52,8 @@ def main() -> int:
     except programs.Failed as error:
         print(f"bench-router: {error}", file=sys.stderr)
         return 2
+    if options.quick:
+        print("A quick run shows that it works. Its figures mean nothing.\n")
     print(as_markdown(found, SCENARIOS))
     options.output.write_text(json.dumps(as_json(found), indent=1) + "\n")
     print(f"\nEvery round is in {options.output}")
@@ -71,21 +82,26 @@ def measure(scenarios: Sequence[Scenario], *, effort: Effort, peers_home: Path |
 def _outcomes(
     scenarios: Sequence[Scenario], *, effort: Effort, routers: Sequence[Router], home: Path
 ) -> dict[str, Outcome]:
+    """What failed is told and left out: the rest of half an hour is not to be lost with it."""
     compiled = programs.compile_all(home)
     outcomes: dict[str, Outcome] = {}
-    columns = (TextColumn("{task.description:60}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description:45}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
         for scenario in scenarios:
             task = progress.add_task(scenario.name)
-
-            def tell(what: str, task: int = task, name: str = scenario.name) -> None:
-                progress.update(task, description=f"{name}: {what}", advance=1)
-
-            bench = Bench(compiled, home, effort, routers, tell)
-            progress.update(task, total=scenario.turns(bench) + 1)
-            outcomes[scenario.name] = scenario.run(bench)
-            progress.update(task, description=scenario.name, advance=1)
+            bench = Bench(compiled, home, effort, routers, partial(_tell, progress, task, scenario.name))
+            progress.update(task, total=scenario.turns(bench))
+            try:
+                outcomes[scenario.name] = scenario.run(bench)
+            except programs.Failed as error:
+                print(f"{scenario.name}: left out: {error}", file=sys.stderr)
     return outcomes
+
+
+def _tell(progress: Progress, task: TaskID, scenario: str, what: str) -> None:
+    progress.update(task, description=f"{scenario}: {what}", advance=1)
+    if not progress.console.is_terminal:  # a log shows no bar before its end
+        print(f"{scenario}: {what}", file=sys.stderr, flush=True)
 
 
 def _sorted_out(peers_home: Path | None) -> tuple[list[Router], dict[str, str]]:

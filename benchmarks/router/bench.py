@@ -31,6 +31,8 @@ class Effort:
     many_streams: int
     stream_seconds: float
     many_instances: int
+    heartbeat_warm_up: float
+    heartbeat_seconds: float
     conversations: int
 
 
@@ -42,6 +44,8 @@ FULL = Effort(
     many_streams=1000,
     stream_seconds=8.0,
     many_instances=10_000,
+    heartbeat_warm_up=10.0,
+    heartbeat_seconds=20.0,
     conversations=200,
 )
 QUICK = Effort(
@@ -52,6 +56,8 @@ QUICK = Effort(
     many_streams=40,
     stream_seconds=0.5,
     many_instances=100,
+    heartbeat_warm_up=0.2,
+    heartbeat_seconds=1.0,
     conversations=16,
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,12 +20,11 @@ from routing.discovery import timing
 from routing.discovery.publisher import Publisher
 from routing.discovery.records import ClientKey, Endpoint, Routing, ServedModel
 from routing.discovery.sealing import Sealer
-from routing.router.heartbeats import PATH as HEARTBEAT
+from routing.router import heartbeats
 from tests.routing.discovery import redis_server
-from tests.routing.discovery.redis_server import RedisServer
 from tests.routing.router.process import ENCRYPTION_KEY, RouterProcess
 
-_A_DAY = 24 * 3600.0
+WELL_FOR_A_DAY = {"HEARTBEAT_STALE_AFTER": str(24 * 3600)}  # a setting for instances that don't heartbeat
 _FEW = 64  # instances whose heartbeats cost next to nothing
 _NEVER_REACHED = 10**9  # of a limit: it is counted and checked, and lets everything through
 
@@ -51,66 +50,44 @@ class Inventiv:
         fleet = [endpoint(number, port=ports[number % len(ports)]) for number in range(self.instances)]
         few = self.instances <= _FEW
         with (
-            index(fleet, routing=self.routing) as (key, redis_url, redis_pid),
-            router(home, redis_url, {} if few else {"HEARTBEAT_STALE_AFTER": str(_A_DAY)}) as process,
-            beating(process.port, fleet if few else (), load=_load),
+            index(fleet, routing=self.routing) as built,
+            router(home, built, {} if few else WELL_FOR_A_DAY) as process,
+            beating(process.port, fleet if few else ()),
         ):
-            await_answer(process.port, key=key)
-            yield Running(port=process.port, pid=process.process.pid, key=key, redis_pid=redis_pid)
+            await_answer(process.port, key=built.key)
+            yield Running(port=process.port, pid=process.process.pid, key=built.key, redis_pid=built.redis_pid)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    redis_url: str
+    redis_pid: int
+    publisher: Publisher
+    key: str  # a client's
 
 
 def endpoint(number: int, *, port: int, ip: str = "127.0.0.1") -> Endpoint:
+    instance_id = f"00000000-0000-4000-8000-{number:012d}"
     return Endpoint(
-        instance_id=f"00000000-0000-4000-8000-{number:012d}",
+        instance_id=instance_id,
         model_id=chats.MODEL,
         ip=ip,
         port=port,
         status="READY",
         api_key=Sealer([ENCRYPTION_KEY]).seal("the engine's key"),
-        agent_token_sha256=_sha256(agent_token(number)),
+        agent_token_sha256=_sha256(agent_token(instance_id)),
     )
 
 
-def agent_token(number: int) -> str:
-    return f"agent-{number}"
+def agent_token(instance_id: str) -> str:
+    return f"agent of {instance_id}"
 
 
 @contextmanager
-def index(fleet: Sequence[Endpoint], *, routing: Routing) -> Iterator[tuple[str, str, int]]:
-    """A Redis with these instances, all just heard, and a client key: the key, the Redis' URL, its process."""
-    with machine.pinned(machine.LOAD_CPU), redis_server.running() as server:
+def index(fleet: Sequence[Endpoint], *, routing: Routing = Routing.LEAST_LOAD) -> Iterator[Index]:
+    """A Redis that knows of these instances, all heard just now, and of a client's key."""
+    with machine.pinned(machine.LOAD_CPU), redis_server.running() as server, server.client() as store:
         key = f"inv_{secrets.token_hex(16)}"
-        pid = _publish(server, fleet, key, routing)
-        yield key, server.url, pid
-
-
-@contextmanager
-def router(home: Path, redis_url: str, settings: dict[str, str]) -> Iterator[RouterProcess]:
-    with machine.pinned(machine.ROUTER_CPU):
-        process = RouterProcess(home / "log", redis_url=redis_url, **settings)
-    try:
-        yield process
-    finally:
-        process.stop()
-
-
-@contextmanager
-def beating(port: int, fleet: Sequence[Endpoint], *, load: Callable[[httpx.Client, Endpoint], int]) -> Iterator[None]:
-    """Each instance is heard by the router as its agent would be heard: at once, and then every few seconds."""
-    stopped = threading.Event()
-    with httpx.Client(trust_env=False) as client:
-        _beat(client, port, fleet, load)
-        thread = threading.Thread(target=_beat_until, args=(stopped, client, port, fleet, load), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stopped.set()
-            thread.join()
-
-
-def _publish(server: RedisServer, fleet: Sequence[Endpoint], key: str, routing: Routing) -> int:
-    with server.client() as store:
         publisher = Publisher(store)
         publisher.rebuild(
             endpoints=fleet,
@@ -119,7 +96,38 @@ def _publish(server: RedisServer, fleet: Sequence[Endpoint], key: str, routing: 
             heartbeats=dict.fromkeys((each.instance_id for each in fleet), publisher.clock()),
             now=datetime.now(UTC),
         )
-        return int(store.info("server")["process_id"])
+        yield Index(server.url, int(store.info("server")["process_id"]), publisher, key)
+
+
+@contextmanager
+def router(home: Path, built: Index, settings: Mapping[str, str]) -> Iterator[RouterProcess]:
+    with machine.pinned(machine.ROUTER_CPU):
+        process = RouterProcess(home / "log", redis_url=built.redis_url, **settings)
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+@contextmanager
+def beating(port: int, fleet: Sequence[Endpoint]) -> Iterator[None]:
+    """Each instance is heard by the router as its agent would be heard: at once, and then every few seconds."""
+    stopped = threading.Event()
+    with httpx.Client(trust_env=False, timeout=10) as client:
+        _beat(client, port, fleet)
+        thread = threading.Thread(target=_beat_until, args=(stopped, client, port, fleet), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            thread.join()
+
+
+def say_ready(port: int, instance: Endpoint) -> None:
+    """One heartbeat, the first of an instance that has come."""
+    with httpx.Client(trust_env=False, timeout=10) as client:
+        _say_ready(client, port, instance, load=0)
 
 
 def _model(routing: Routing) -> ServedModel:
@@ -154,27 +162,20 @@ def _sha256(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _beat_until(
-    stopped: threading.Event,
-    client: httpx.Client,
-    port: int,
-    fleet: Sequence[Endpoint],
-    load: Callable[[httpx.Client, Endpoint], int],
-) -> None:
+def _beat_until(stopped: threading.Event, client: httpx.Client, port: int, fleet: Sequence[Endpoint]) -> None:
     while not stopped.wait(timing.HEARTBEAT_INTERVAL):
-        _beat(client, port, fleet, load)
+        _beat(client, port, fleet)
 
 
-def _beat(
-    client: httpx.Client, port: int, fleet: Sequence[Endpoint], load: Callable[[httpx.Client, Endpoint], int]
-) -> None:
-    for number, instance in enumerate(fleet):
-        body = {"instance_id": instance.instance_id, "ready": True, "load": load(client, instance)}
-        headers = {"authorization": f"Bearer {agent_token(number)}"}
-        answer = client.post(f"http://127.0.0.1:{port}{HEARTBEAT}", json=body, headers=headers, timeout=10)
-        if answer.status_code != 200:
-            raise Failed(f"a heartbeat was refused: {answer.status_code} {answer.text}")
+def _beat(client: httpx.Client, port: int, fleet: Sequence[Endpoint]) -> None:
+    for instance in fleet:
+        load = client.get(f"http://{instance.ip}:{instance.port}/load").json()["load"]
+        _say_ready(client, port, instance, load=load)
 
 
-def _load(client: httpx.Client, instance: Endpoint) -> int:
-    return int(client.get(f"http://{instance.ip}:{instance.port}/load", timeout=10).json()["load"])
+def _say_ready(client: httpx.Client, port: int, instance: Endpoint, *, load: int) -> None:
+    body = {"instance_id": instance.instance_id, "ready": True, "load": load}
+    headers = {"authorization": f"Bearer {agent_token(instance.instance_id)}"}
+    answer = client.post(f"http://127.0.0.1:{port}{heartbeats.PATH}", json=body, headers=headers)
+    if answer.status_code != 200:
+        raise Failed(f"a heartbeat was refused: {answer.status_code} {answer.text}")

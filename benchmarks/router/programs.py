@@ -1,4 +1,4 @@
-"""The two programs in C, compiled where they are needed: the mock engine (`upstream`) and the load generator (`load`)."""
+"""The two programs in C, compiled where they are needed: the mock engine `upstream` and the load generator `load`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from benchmarks.router import machine
@@ -104,52 +105,59 @@ def nothing() -> None:
 
 
 def load_requests(
-    programs: Programs, port: int, request: bytes, *, connections: int, warm_up: float, seconds: float, begin: At, end: At
+    programs: Programs,
+    port: int,
+    request: bytes,
+    *,
+    connections: int,
+    warm_up: float,
+    seconds: float,
+    begin: At = nothing,
+    end: At = nothing,
 ) -> Requests:
     """Raises Failed."""
     arguments = ["requests", port, connections, warm_up, seconds]
-    found = _load(programs, arguments, request, begin=begin, end=end, within=warm_up + seconds + _PATIENCE)
-    return Requests(**(found | {"latency": Distribution(**found["latency"])}))
+    return Requests(**_load(programs, arguments, request, begin=begin, end=end, within=warm_up + seconds + _PATIENCE))
 
 
 def load_streams(
-    programs: Programs, port: int, request: bytes, *, streams: int, ramp: float, within: float, end: At
+    programs: Programs, port: int, request: bytes, *, streams: int, ramp: float, within: float, end: At = nothing
 ) -> Streams:
     """Opens the streams over `ramp` seconds, and gives up on those that are not over `within` seconds. `end` is called
     when the first is over. Raises Failed."""
     arguments = ["streams", port, streams, ramp, within]
-    found = _load(programs, arguments, request, begin=nothing, end=end, within=within + _PATIENCE)
-    distributions = {name: Distribution(**value) for name, value in found.items() if isinstance(value, dict)}
-    return Streams(**(found | distributions))
+    return Streams(**_load(programs, arguments, request, begin=nothing, end=end, within=within + _PATIENCE))
 
 
 def _load(
     programs: Programs, arguments: Sequence[object], request: bytes, *, begin: At, end: At, within: float
-) -> Mapping[str, Any]:
-    with machine.pinned(machine.LOAD_CPU):
+) -> dict[str, Any]:
+    with machine.pinned(machine.LOAD_CPU), TemporaryFile() as told:
         process = subprocess.Popen(  # noqa: S603 - the command is ours
-            [str(programs.load), *map(str, arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            [str(programs.load), *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=told
         )
-    watchdog = threading.Timer(within, process.kill)
-    watchdog.start()
-    try:
-        assert process.stdin and process.stdout and process.stderr  # noqa: S101, PT018 - for the type checker
-        process.stdin.write(request)
-        process.stdin.close()
-        last = b""
-        for last in process.stdout:
-            {b"begin\n": begin, b"end\n": end}.get(last, nothing)()
-        if process.wait():
-            raise Failed(f"the load on port {arguments[1]} broke off: {process.stderr.read().decode().strip()}")
-        found: Mapping[str, Any] = json.loads(last)
-        return found
-    finally:
-        watchdog.cancel()
-        process.kill()
-        process.wait()
-        for pipe in (process.stdout, process.stderr):
-            pipe.close()
+        watchdog = threading.Timer(within, process.kill)
+        watchdog.start()
+        try:
+            last = _follow(process, request, {b"begin\n": begin, b"end\n": end})
+            if process.wait():
+                told.seek(0)
+                raise Failed(f"the load on port {arguments[1]} broke off: {told.read().decode().strip()}")
+        finally:
+            watchdog.cancel()
+            process.kill()
+            process.wait()
+    return {name: Distribution(**each) if isinstance(each, dict) else each for name, each in json.loads(last).items()}
 
+
+def _follow(process: subprocess.Popen[bytes], request: bytes, instants: Mapping[bytes, At]) -> bytes:
+    """Gives it the request and calls what is due at its instants; returns its last line."""
+    assert process.stdin is not None  # noqa: S101 - for the type checker
+    assert process.stdout is not None  # noqa: S101 - for the type checker
+    process.stdin.write(request)
+    process.stdin.close()
+    line = b""
+    with process.stdout:
+        for line in process.stdout:
+            instants.get(line, nothing)()
+    return line

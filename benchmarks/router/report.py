@@ -10,6 +10,8 @@ from typing import Any
 from benchmarks.router import bars
 from benchmarks.router.bench import Column, Outcome, Scenario, medians
 
+_MACHINE = "{at:%Y-%m-%d %H:%M} UTC, {processor}, {cpus} CPUs, {memory_gib} GiB, {system}, Python {python}"
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -34,8 +36,7 @@ def as_json(run: Run) -> dict[str, Any]:
 
 
 def as_markdown(run: Run, scenarios: Sequence[Scenario]) -> str:
-    what = ", ".join(f"{value}" if isinstance(value, str) else f"{value} {key}" for key, value in run.machine.items())
-    parts = [f"{run.at:%Y-%m-%d %H:%M} UTC; {what}"]
+    parts = [_MACHINE.format(at=run.at, **run.machine)]
     found = {name: medians(outcome) for name, outcome in run.outcomes.items()}
     for scenario in scenarios:
         if scenario.name in found:

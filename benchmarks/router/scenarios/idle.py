@@ -26,8 +26,6 @@ def measure(bench: Bench, running: Running) -> Figures:
         connections=1,
         warm_up=bench.effort.warm_up / 4,
         seconds=bench.effort.seconds / 2,
-        begin=programs.nothing,
-        end=programs.nothing,
     )
     return {"p50_us": found.latency.p50, "p99_us": found.latency.p99, "errors": found.errors}
 

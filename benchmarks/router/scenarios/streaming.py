@@ -6,6 +6,8 @@ from the engine to the client. Each event is an SSE chunk with one token, as vLL
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from benchmarks.router import chats, programs
 from benchmarks.router.bench import Bench, Column, Figures, Outcome, Scenario, take_turns
 from benchmarks.router.meter import Meter
@@ -56,7 +58,7 @@ def measure(bench: Bench, running: Running, *, streams: int) -> Figures:
     }
 
 
-def _run(bench: Bench, routers: list[Router], *, streams: int, rounds: int) -> Outcome:
+def _run(bench: Bench, routers: Sequence[Router], *, streams: int, rounds: int) -> Outcome:
     with programs.engines(bench.programs, events_per_second=EVENTS_PER_SECOND) as ports:
         return take_turns(
             bench, routers, ports, lambda running: measure(bench, running, streams=streams), rounds=rounds
@@ -89,7 +91,7 @@ SOME = Scenario(
     run=run_some,
 )
 MANY = Scenario(
-    name="many streams",
+    name="many-streams",
     title=f"Streaming: 1,000 streams of {EVENTS_PER_SECOND} events a second on one core",
     columns=(
         Column("keeps_up", "keeps up"),
