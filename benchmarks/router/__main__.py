@@ -114,7 +114,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(each.name for each in SCENARIOS))
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes: whether it works")
-    parser.add_argument("--peers", type=Path, help="a virtual environment that has the others")
+    parser.add_argument(
+        "--peers", type=lambda given: Path(given).absolute(), help="a virtual environment that has the others"
+    )
     parser.add_argument("--output", type=Path, default=Path("router-benchmark.json"))
     options = parser.parse_args()
     unknown = set(options.scenarios) - {each.name for each in SCENARIOS}

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
+_CHAT = "/v1/chat/completions"
 _BLOCK = 64  # characters: 16 tokens, as vLLM's
 _TOKEN = 4  # characters
 _PREFILL = 20e-6  # seconds a token that was not found: 50,000 tokens a second
@@ -43,27 +45,36 @@ class PrefixCache:
 
 class CachingEngine:
     def __init__(self, room: int) -> None:
-        self.port = 0
         self._cache = PrefixCache(room)
+        self._server: asyncio.Server | None = None
         self._open: dict[asyncio.Task[None] | None, asyncio.StreamWriter] = {}
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open[asyncio.current_task()] = writer
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                body = await _read_request(reader)
-                answer = json.dumps(await self._answer(json.loads(body)) if body else {}).encode()
-                head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(answer)}\r\n\r\n"
-                writer.write(head.encode() + answer)
-                await writer.drain()
-        writer.close()
-        del self._open[asyncio.current_task()]
+    async def start(self) -> int:
+        """Its port."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
 
-    async def hang_up(self) -> None:
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
         serving = [task for task in self._open if task is not None]
         for writer in self._open.values():
             writer.transport.abort()
         await asyncio.gather(*serving)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open[asyncio.current_task()] = writer
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                path, body = await _read_request(reader)
+                if path == _CHAT:
+                    writer.write(_response("200 OK", await self._answer(json.loads(body))))
+                else:
+                    writer.write(_response("404 Not Found" if body else "200 OK", {}))
+                await writer.drain()
+        writer.close()
+        del self._open[asyncio.current_task()]
 
     async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         prompt = rendered(request["messages"])
@@ -88,16 +99,21 @@ class CachingEngine:
         }
 
 
-@asynccontextmanager
-async def running(count: int, *, room: int) -> AsyncIterator[Sequence[CachingEngine]]:
+@contextmanager
+def running(count: int, *, room: int) -> Iterator[Sequence[int]]:
+    """So many engines, in a thread while the block runs; their ports."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
     engines = [CachingEngine(room) for _ in range(count)]
-    async with AsyncExitStack() as stack:
+    try:
+        yield [asyncio.run_coroutine_threadsafe(engine.start(), loop).result() for engine in engines]
+    finally:
         for engine in engines:
-            server = await asyncio.start_server(engine.serve, "127.0.0.1", 0)
-            stack.push_async_callback(engine.hang_up)
-            stack.callback(server.close)
-            engine.port = server.sockets[0].getsockname()[1]
-        yield engines
+            asyncio.run_coroutine_threadsafe(engine.stop(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 def rendered(messages: Sequence[dict[str, str]]) -> str:
@@ -119,7 +135,17 @@ def _blocks(text: str) -> list[int]:
     return blocks
 
 
-async def _read_request(reader: asyncio.StreamReader) -> bytes:
+async def _read_request(reader: asyncio.StreamReader) -> tuple[str, bytes]:
+    """Path and body. Raises ConnectionError: some routers try HTTP/2 first."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    if b" http/1.1\r\n" not in head:
+        raise ConnectionError("this is not HTTP/1.1")
     _, named, rest = head.partition(b"content-length:")
-    return await reader.readexactly(int(rest.partition(b"\r\n")[0])) if named else b""
+    body = await reader.readexactly(int(rest.partition(b"\r\n")[0])) if named else b""
+    return head.split(b" ")[1].decode(), body
+
+
+def _response(status: str, body: dict[str, Any]) -> bytes:
+    data = json.dumps(body).encode()
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
+    return head.encode() + data

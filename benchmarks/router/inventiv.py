@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -163,8 +163,10 @@ def _sha256(secret: str) -> str:
 
 
 def _beat_until(stopped: threading.Event, client: httpx.Client, port: int, fleet: Sequence[Endpoint]) -> None:
+    """A heartbeat that fails is followed by the next, as with an agent. If all do, the load's errors tell."""
     while not stopped.wait(timing.HEARTBEAT_INTERVAL):
-        _beat(client, port, fleet)
+        with suppress(httpx.HTTPError, Failed):
+            _beat(client, port, fleet)
 
 
 def _beat(client: httpx.Client, port: int, fleet: Sequence[Endpoint]) -> None:

@@ -56,6 +56,7 @@ class Requests:
 class Streams:
     """What a load of streams met; the distributions are of the time while all of them ran."""
 
+    seconds: float  # that this lasted
     together: bool  # whether there was such a time; if not, the distributions are of the whole
     errors: int  # streams that did not come to their end
     events: int

@@ -96,7 +96,8 @@ class Peer:
 
     name: str
     package: str
-    arguments: Sequence[str]  # {port}, {urls}, {spare} (another free port) and {config} are filled in
+    arguments: Sequence[str]  # {port}, {urls}, {policy}, {spare} (another free port) and {config} are filled in
+    policy: str = ""
     environment: Sequence[str] = ()
     home: Path | None = None  # of the virtual environment
     is_slow: bool = False
@@ -120,7 +121,7 @@ class Peer:
             if argument == "{urls}":
                 command += [f"http://127.0.0.1:{each}" for each in ports]
             else:
-                command.append(argument.format(port=port, spare=free_port(), config=config))
+                command.append(argument.format(port=port, policy=self.policy, spare=free_port(), config=config))
         with _process(command, home, dict(each.split("=", 1) for each in self.environment)) as process:
             await_answer(port, key=_KEY)
             yield Running(port=port, pid=process.pid, key=_KEY)
@@ -135,18 +136,20 @@ def peers(home: Path | None) -> Sequence[Peer]:
         Peer(
             name="sglang-router",
             package="sglang-router",
+            policy="power_of_two",
             arguments=(
                 *("launch", "--host", "127.0.0.1", "--port", "{port}", "--prometheus-port", "{spare}"),
-                *("--policy", "power_of_two", "--log-level", "error", "--worker-urls", "{urls}"),
+                *("--policy", "{policy}", "--log-level", "error", "--worker-urls", "{urls}"),
             ),
             home=home,
         ),
         Peer(
             name="vllm-router",
             package="vllm-router",
+            policy="power_of_two",
             arguments=(
                 *("--host", "127.0.0.1", "--port", "{port}", "--prometheus-port", "{spare}"),
-                *("--policy", "power_of_two", "--log-level", "error", "--worker-urls", "{urls}"),
+                *("--policy", "{policy}", "--log-level", "error", "--worker-urls", "{urls}"),
             ),
             home=home,
         ),

@@ -346,7 +346,7 @@ static void load_streams(int streams, double ramp, double most_seconds) {
     int together = from && until;
     double start = together ? (from - started_at) / 1e6 : 0;
     double third = (together ? until - from : now() - started_at) / 3e6;
-    printf("{\"together\":%s,\"errors\":%ld,\"events\":%ld,", together ? "true" : "false", errors, events_in_all);
+    printf("{\"seconds\":%.6f,\"together\":%s,\"errors\":%ld,\"events\":%ld,", 3 * third, together ? "true" : "false", errors, events_in_all);
     print_distribution("lateness", &latencies, start, start + 3 * third);
     printf(",");
     print_distribution("lateness_first_third", &latencies, start, start + third);

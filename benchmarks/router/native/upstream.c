@@ -216,7 +216,8 @@ static void send_event(struct connection *connection) {
 }
 
 static void send_what_is_due(void) {
-    while (first_due && (first_due->dead || first_due->due <= now())) {
+    uint64_t instant = now(); /* and no later one: who has more to send than time must still look at its sockets */
+    while (first_due && (first_due->dead || first_due->due <= instant)) {
         struct connection *connection = dequeue();
         if (connection->dead) {
             free(connection);

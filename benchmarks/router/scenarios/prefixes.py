@@ -11,14 +11,16 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
 
 from benchmarks.router import chats
+from benchmarks.router.bars import OURS
 from benchmarks.router.bench import Bench, Column, Figures, Outcome, Scenario
 from benchmarks.router.caching_engine import PrefixCache, rendered, running
 from benchmarks.router.inventiv import WELL_FOR_A_DAY, Index, Inventiv, endpoint, index, router, say_ready
+from benchmarks.router.routers import Peer
 from routing.discovery.records import Endpoint, Routing
 
 ENGINES = 8
@@ -28,21 +30,6 @@ _AT_ONCE = 24  # requests in flight
 _ROOM = 16  # blocks of an engine's cache for each conversation: all engines together have more than twice what all need
 _SYSTEM_PROMPTS = 4
 _SEED = 4711
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    name: str
-    routing: Routing
-    changes: bool = False  # whether instances come and go meanwhile
-
-
-_WAYS = (
-    _Way("least load", Routing.LEAST_LOAD),
-    _Way("prefix", Routing.PREFIX),
-    _Way("least load, instances come and go", Routing.LEAST_LOAD, changes=True),
-    _Way("prefix, instances come and go", Routing.PREFIX, changes=True),
-)
 
 
 @dataclass(slots=True)
@@ -56,46 +43,70 @@ class _Tally:
     errors: int = 0
     said: PrefixCache = field(default_factory=lambda: PrefixCache(10**9))
 
+    @property
+    def figures(self) -> Figures:
+        return {
+            "hit_rate": self.found / self.prompt,
+            "possible": self.possible / self.prompt,
+            "of_possible": self.found / self.possible,
+            "requests": float(self.requests),
+            "errors": float(self.errors),
+        }
+
 
 def run(bench: Bench) -> Outcome:
     outcome: dict[str, list[Figures]] = {}
-    for way in _WAYS:
-        bench.tell(way.name)
-        outcome[way.name] = [asyncio.run(_measure(bench, way))]
+    for changes in (False, True):
+        for routing in (Routing.LEAST_LOAD, Routing.PREFIX):
+            name = f"{OURS}, {routing}{', instances come and go' * changes}"
+            bench.tell(name)
+            outcome[name] = [_measure_ours(bench, routing, changes=changes)]
+    for peer in _cache_aware(bench):
+        name = f"{peer.name}, {peer.policy}"
+        bench.tell(name)
+        outcome[name] = [_measure_peer(bench, peer)]
     return outcome
 
 
-async def _measure(bench: Bench, way: _Way) -> Figures:
+def _measure_ours(bench: Bench, routing: Routing, *, changes: bool) -> Figures:
     conversations = _begun(bench.effort.conversations)
-    async with running(ENGINES + _MORE, room=_ROOM * len(conversations)) as engines:
-        fleet = [endpoint(number, port=engine.port) for number, engine in enumerate(engines)]
+    with running(ENGINES + _MORE, room=_room(bench)) as ports:
+        fleet = [endpoint(number, port=port) for number, port in enumerate(ports)]
         with (
-            index(fleet[:ENGINES], routing=way.routing) as built,
+            index(fleet[:ENGINES], routing=routing) as built,
             router(bench.home_of(Inventiv()), built, WELL_FOR_A_DAY) as process,
         ):
-            changes = (
-                _Changes(built, process.port, fleet, requests=len(conversations) * _TURNS) if way.changes else None
-            )
-            tally = await _converse(conversations, process.port, built.key, changes)
-    return {
-        "hit_rate": tally.found / tally.prompt,
-        "possible": tally.possible / tally.prompt,
-        "of_possible": tally.found / tally.possible,
-        "requests": float(tally.requests),
-        "errors": float(tally.errors),
-    }
+            turns = len(conversations) * _TURNS
+            coming_and_going = _Changes(built, process.port, fleet, turns=turns) if changes else None
+            return asyncio.run(_converse(conversations, process.port, built.key, coming_and_going)).figures
+
+
+def _measure_peer(bench: Bench, peer: Peer) -> Figures:
+    with (
+        running(ENGINES, room=_room(bench)) as ports,
+        peer.running(ports, bench.home_of(peer)) as up,
+    ):
+        return asyncio.run(_converse(_begun(bench.effort.conversations), up.port, up.key)).figures
+
+
+def _cache_aware(bench: Bench) -> list[Peer]:
+    return [replace(each, policy="cache_aware") for each in bench.routers if isinstance(each, Peer) and each.policy]
+
+
+def _room(bench: Bench) -> int:
+    return _ROOM * bench.effort.conversations
 
 
 class _Changes:
     """In the course of a run, one instance after the other goes and a new one with an empty cache comes."""
 
-    def __init__(self, built: Index, port: int, fleet: Sequence[Endpoint], *, requests: int) -> None:
-        self._built, self._port, self._every = built, port, requests // (_MORE + 1)
+    def __init__(self, built: Index, port: int, fleet: Sequence[Endpoint], *, turns: int) -> None:
+        self._built, self._port, self._every = built, port, turns // (_MORE + 1)
         self._going = deque(fleet[:_MORE])
         self._coming = deque(fleet[ENGINES:])
 
-    async def after(self, requests: int) -> None:
-        if requests % self._every or not self._coming:
+    async def after(self, turns: int) -> None:
+        if turns % self._every or not self._coming:
             return
         gone = self._going.popleft()
         self._built.publisher.withdraw(gone.instance_id, gone.model_id)
@@ -105,7 +116,7 @@ class _Changes:
 
 
 async def _converse(
-    conversations: deque[list[dict[str, str]]], port: int, key: str, changes: _Changes | None
+    conversations: deque[list[dict[str, str]]], port: int, key: str, changes: _Changes | None = None
 ) -> _Tally:
     """All conversations side by side, each a turn at a time, until each has had all its turns."""
     tally = _Tally()
@@ -133,7 +144,9 @@ async def _converse(
 
 async def _turn(client: httpx.AsyncClient, conversation: list[dict[str, str]], tally: _Tally) -> None:
     conversation.append({"role": "user", "content": _words(60)})
-    possible = tally.said.found(rendered(conversation))
+    prompt = rendered(conversation)
+    possible = tally.said.found(prompt)
+    tally.said.remember(prompt)
     answer = await client.post("/v1/chat/completions", json={"model": chats.MODEL, "messages": conversation})
     tally.requests += 1
     if answer.status_code != 200:
@@ -174,6 +187,6 @@ SCENARIO = Scenario(
         Column("requests", "requests"),
         Column("errors", "errors"),
     ),
-    turns=lambda bench: len(_WAYS),
+    turns=lambda bench: 4 + len(_cache_aware(bench)),
     run=run,
 )
