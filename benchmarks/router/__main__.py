@@ -48,7 +48,8 @@ def main() -> int:
     options = _options()
     chosen = [each for each in SCENARIOS if not options.scenarios or each.name in options.scenarios]
     try:
-        found = measure(chosen, effort=QUICK if options.quick else FULL, peers_home=options.peers)
+        peers_home = options.peers and options.peers.absolute()
+        found = measure(chosen, effort=QUICK if options.quick else FULL, peers_home=peers_home)
     except programs.Failed as error:
         print(f"bench-router: {error}", file=sys.stderr)
         return 2

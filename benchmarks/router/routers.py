@@ -98,6 +98,7 @@ class Peer:
     package: str
     arguments: Sequence[str]  # {port}, {urls}, {policy}, {spare} (another free port) and {config} are filled in
     policy: str = ""
+    cache_policy: str = ""  # by which conversations find their cache again, without asking the engines for more
     environment: Sequence[str] = ()
     home: Path | None = None  # of the virtual environment
     is_slow: bool = False
@@ -137,6 +138,7 @@ def peers(home: Path | None) -> Sequence[Peer]:
             name="sglang-router",
             package="sglang-router",
             policy="power_of_two",
+            cache_policy="cache_aware",
             arguments=(
                 *("launch", "--host", "127.0.0.1", "--port", "{port}", "--prometheus-port", "{spare}"),
                 *("--policy", "{policy}", "--log-level", "error", "--worker-urls", "{urls}"),

@@ -90,7 +90,8 @@ def _measure_peer(bench: Bench, peer: Peer) -> Figures:
 
 
 def _cache_aware(bench: Bench) -> list[Peer]:
-    return [replace(each, policy="cache_aware") for each in bench.routers if isinstance(each, Peer) and each.policy]
+    known = [each for each in bench.routers if isinstance(each, Peer) and each.cache_policy]
+    return [replace(each, policy=each.cache_policy) for each in known]
 
 
 def _room(bench: Bench) -> int:
