@@ -10,3 +10,7 @@ MICROS = 1_000_000
 def micros(amount: Decimal | None) -> int:
     """No amount counts as 0."""
     return int((amount or 0) * MICROS)
+
+
+def amount(micros: int) -> Decimal:
+    return Decimal(micros) / MICROS

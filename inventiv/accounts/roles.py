@@ -14,10 +14,12 @@ class Role(models.TextChoices):
 # Permissions are Django's "app.codename". An admin may do everything; everybody may view what is not an admin's alone.
 _ACCESS_CONTROL = "accounts"
 _OPERATOR_APPS = frozenset({"catalog", "fleet", "routing"})
-# What only an admin may do inside those apps: change what a provider is, and see which accounts pay.
+# What only an admin may do inside those apps: change what a provider is, see which accounts pay, and whose usage it is
+# that can't be counted.
 _ADMIN_ONLY = frozenset(
     {f"catalog.{verb}_provider" for verb in ("add", "change", "delete")}
     | {f"fleet.{verb}_provideraccount" for verb in ("view", "add", "change", "delete")}
+    | {f"routing.{verb}_rejectedusage" for verb in ("view", "add", "change", "delete")}
 )
 
 

@@ -13,12 +13,14 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from routing import key_index
 from routing.admin.forms import ChangedKeyForm, NewKeyForm
+from routing.admin.usage import month_so_far
 from routing.models import ApiKey
 from routing.models.api_key import LIMITS
 
@@ -66,9 +68,11 @@ class ApiKeyAdmin(_ModelAdmin):
         "expires_at",
         "revoked_at",
         "last_used_at",
+        "month",
     )
     fieldsets = (
-        (None, {"fields": ("name", *readonly_fields)}),
+        (None, {"fields": ("name", *readonly_fields[:-1])}),
+        ("This month (UTC)", {"fields": ("month",)}),
         ("Limits", {"fields": LIMITS, "description": "The routers keep to them at once. Empty: no limit."}),
     )
 
@@ -105,6 +109,11 @@ class ApiKeyAdmin(_ModelAdmin):
     def limits(self, key: ApiKey) -> SafeString | str:
         words = list(_limits(key))
         return format_html_join(mark_safe("<br>"), "{}", ((word,) for word in words)) if words else "none"
+
+    @admin.display(description="used so far")
+    def month(self, key: ApiKey) -> SafeString:
+        url = reverse("admin:routing_usagehour_changelist")
+        return format_html('<a href="{}?key_id__exact={}">{}</a>', url, key.pk, month_so_far(key, timezone.now()))
 
     @admin.display(description="state")
     def state(self, key: ApiKey) -> SafeString:

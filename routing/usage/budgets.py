@@ -22,7 +22,7 @@ def spent(*, now: datetime) -> list[Spent]:
 def spent_by(key_ids: Collection[uuid.UUID], *, now: datetime) -> list[Spent]:
     """By those of these keys that were used this month."""
     sums = (
-        UsageHour.objects.filter(key_id__in=key_ids, hour__gte=_beginning_of_month(now))
+        UsageHour.objects.filter(key_id__in=key_ids, hour__gte=beginning_of_month(now))
         .order_by()
         .values("key_id")
         .annotate(tokens=Sum(F("input_tokens") + F("output_tokens")), micros=Sum("cost_micros"))
@@ -31,5 +31,5 @@ def spent_by(key_ids: Collection[uuid.UUID], *, now: datetime) -> list[Spent]:
     return [Spent(str(row["key_id"]), month, tokens=row["tokens"], micros=row["micros"]) for row in sums]
 
 
-def _beginning_of_month(now: datetime) -> datetime:
+def beginning_of_month(now: datetime) -> datetime:
     return now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)

@@ -42,6 +42,7 @@ ROUTES: dict[tuple[str, str], tuple[Role, str]] = {
     ("get", "/api-keys/{id}"): (SEES, "read"),
     ("post", "/api-keys"): (WORKS, "write"),
     ("delete", "/api-keys/{id}"): (WORKS, "write"),
+    ("get", "/usage"): (SEES, "read"),
     ("patch", "/api-keys/{id}"): (WORKS, "write"),
     ("put", "/instance-types/{id}/availability/{zone_id}"): (WORKS, "write"),
     ("delete", "/instance-types/{id}/availability/{zone_id}"): (WORKS, "write"),

@@ -10,6 +10,7 @@ from django.contrib.admin.utils import quote
 from django.db.models import Model
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from pytest_django import Settings
 
 from catalog.models import CatalogSync, InstanceType, LlmModel, Provider, Region, SshKey, Zone
@@ -28,9 +29,10 @@ from fleet.models import (
 from fleet.states import Status
 from inventiv.accounts.models import User
 from inventiv.accounts.roles import Role
-from routing.models import ApiKey
+from routing.models import ApiKey, RejectedUsage, UsageHour, UsageRecord
 from tests.fleet import account_rows
 from tests.fleet.admin import rows
+from tests.routing.usage import rows as usage_rows
 
 pytestmark = pytest.mark.django_db
 
@@ -75,6 +77,9 @@ RIGHTS: dict[type[Model], Rights] = {
     Rental: READ_ONLY,
     Sweep: READ_ONLY,
     ApiKey: Rights(view=ALL, add=OPERATE, delete=NOBODY),
+    UsageHour: READ_ONLY,
+    UsageRecord: READ_ONLY,
+    RejectedUsage: Rights(view=ADMIN, add=NOBODY, delete=NOBODY),
 }
 
 PAGES = ("changelist", "add", "change", "delete", "history")
@@ -93,6 +98,7 @@ def fleet(settings: Settings) -> None:
     rows.sweep()
     rows.user(Role.VIEWER, "another")
     account_rows.account(provider="scaleway")
+    RejectedUsage.objects.create(entry="1-0", ordinal=1, reason="nonsense", line="?", rejected_at=timezone.now())
 
 
 def url_of(model: type[Model], page: str, row: Model) -> str:
@@ -105,6 +111,9 @@ def row_of(model: type[Model], owner: User | None) -> Model:
         return ApiKey.issue(owner_id=owner.pk, name="script", scopes=["read"])[0]
     if model is ApiKey:
         return row_of(ApiKey, User.objects.get(email="another@example.com"))
+    if model in (UsageHour, UsageRecord):  # what one's own key has used
+        key = row_of(ApiKey, owner)
+        return {UsageHour: usage_rows.hour, UsageRecord: usage_rows.record}[model](key_id=key.pk)
     if model is User:
         return User.objects.get(email="another@example.com")
     return model._default_manager.all()[0]
