@@ -9,21 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 from typing import Any
 
 from routing.discovery import keys, scripts, taking
-from routing.discovery.link import Link, RedisAway
+from routing.discovery.link import Link, RedisAway, pack, script_call
 from routing.discovery.records import Allowance, ClientKey, Heartbeat, ServedModel, Target
-from routing.discovery.scripts import Script
 
 SCRIPTS = (*scripts.FOR_ROUTER, *taking.FOR_ROUTER)  # what a router's `Link` is to load
 
 _KEY_TRUSTED_FOR = 1.5  # seconds; a revoked key is refused within 2 s
 _KEYS_KEPT = 10_000
+_PACKED_KEPT = 20_000
+_LAST_IS_0 = b"$1\r\n0\r\n"  # how a packed command ends whose last argument is 0
 _PAGES_WALKED = 100
 
 
@@ -91,6 +92,31 @@ class Heard(Enum):
     LOST = "lost"  # the index is not whole: nothing can be said; try again
 
 
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What an admitted request has really taken."""
+
+    admission: Admission
+    tokens: int = 0
+    micros: int = 0
+
+
+class _Packed:
+    """Commands that differ in one word, packed once for each."""
+
+    def __init__(self, make: Callable[[str], bytes]) -> None:
+        self._make = make
+        self._made: dict[str, bytes] = {}
+
+    def of(self, word: str) -> bytes:
+        packed = self._made.get(word)
+        if packed is None:
+            if len(self._made) >= _PACKED_KEPT:
+                self._made.clear()
+            packed = self._made[word] = self._make(word)
+        return packed
+
+
 class Directory:
     """`router_id`: under which this router's requests are counted; `stale_after`: seconds of silence after which an
     instance gets nothing; `snapshot_age`: how long, seconds, a client key that was good goes on being good while Redis
@@ -102,6 +128,9 @@ class Directory:
         self._stale_after = stale_after
         self._snapshot_age = snapshot_age
         self._keys: dict[str, tuple[float, ClientKey]] = {}
+        self._takes = _Packed(lambda model_id: self._pack_take(model_id, ANY, None, ""))
+        self._limited_takes: dict[tuple[str, tuple[str, ...]], tuple[ClientKey, bytes]] = {}
+        self._releases = _Packed(lambda each: pack(script_call(taking.RELEASE, [keys.instance(each)])))
 
     async def take(
         self, model_id: str, *, wish: Wish = ANY, admission: Admission | None = None
@@ -113,7 +142,7 @@ class Directory:
         """
         cursor = ""
         for _ in range(_PAGES_WALKED):
-            answer = await self._take_once(model_id, wish, admission, cursor)
+            answer = await self._ask(model_id, wish, admission, cursor)
             match answer[0]:
                 case "taken":
                     return _target(answer), None if admission is None else Allowance(*answer[7:11])
@@ -134,24 +163,20 @@ class Directory:
     def release(self, target: Target) -> None:
         """The request is over. Waits for nothing; with Redis away the worker's next heartbeat sets the load right."""
         if target.counted:
-            self._post(taking.RELEASE, [keys.instance(target.instance_id)])
+            self._post(self._releases.of(target.instance_id))
 
-    def settle(self, admission: Admission, *, tokens: int, micros: int) -> None:
-        """What the request really took. Waits for nothing; with Redis away, the limits forget it, and the budget until
-        the control plane has counted the usage."""
-        key = admission.key
-        self._post(
-            taking.SETTLE,
-            admission.names,
-            key.tokens_per_minute,
-            admission.tokens,
-            tokens,
-            int(key.concurrency > 0),
-            self._router_id,
-            int(key.monthly_tokens > 0 or key.monthly_micros > 0),
-            micros,
-            keys.SPENT_TTL,
-        )
+    def settle(self, settlement: Settlement) -> None:
+        """Waits for nothing; with Redis away, the limits forget it, and the budget until the control plane has counted
+        the usage."""
+        self._post(pack(script_call(taking.SETTLE, settlement.admission.names, *self._settle(settlement))))
+
+    def release_and_settle(self, target: Target, settlement: Settlement) -> None:
+        """Both at once, for half the price."""
+        if target.counted:
+            touched = (keys.instance(target.instance_id), *settlement.admission.names)
+            self._post(pack(script_call(taking.RELEASE_AND_SETTLE, touched, *self._settle(settlement))))
+        else:
+            self.settle(settlement)
 
     async def failed(self, target: Target, *, at_once: bool) -> float:
         """It did not answer as it should; `at_once`: take it out of routing for that alone. Returns for how many
@@ -219,7 +244,36 @@ class Directory:
             raise IndexLost("the index is not rebuilt yet")
         return [ServedModel.from_json(raw) for raw in served]
 
-    async def _take_once(self, model_id: str, wish: Wish, admission: Admission | None, cursor: str) -> list[Any]:
+    async def _ask(self, model_id: str, wish: Wish, admission: Admission | None, cursor: str) -> list[Any]:
+        give_back = partial(self._give_back_unwanted, admission)
+        try:
+            asked = self._link.command_packed(self._packed(model_id, wish, admission, cursor), unwanted=give_back)
+            answer: list[Any] = await asked
+        except RedisAway as error:
+            raise IndexLost(str(error)) from error
+        except asyncio.CancelledError:
+            if asked.done() and not asked.cancelled() and asked.exception() is None:
+                give_back(asked.result())  # it came at the very moment when the caller was cancelled
+            raise
+        return answer
+
+    def _packed(self, model_id: str, wish: Wish, admission: Admission | None, cursor: str) -> bytes:
+        """Packing costs more than sending, and nearly all requests of a key for a model ask the same."""
+        if wish is not ANY or cursor:
+            return self._pack_take(model_id, wish, admission, cursor)
+        if admission is None:
+            return self._takes.of(model_id)
+        known = self._limited_takes.get((model_id, admission.names))
+        if known is None or known[0] is not admission.key:
+            packed = self._pack_take(model_id, ANY, replace(admission, tokens=0), "")
+            known = (admission.key, packed.removesuffix(_LAST_IS_0))
+            if len(self._limited_takes) >= _PACKED_KEPT:
+                self._limited_takes.clear()
+            self._limited_takes[model_id, admission.names] = known
+        tokens = b"%d" % admission.tokens
+        return known[1] + b"$%d\r\n%b\r\n" % (len(tokens), tokens)
+
+    def _pack_take(self, model_id: str, wish: Wish, admission: Admission | None, cursor: str) -> bytes:
         touched = [keys.model_instances(model_id), keys.EPOCH, keys.MODELS]
         arguments: list[str | int | float] = [
             model_id,
@@ -235,17 +289,7 @@ class Directory:
         if admission is not None:
             touched += admission.names
             arguments += self._limits(admission)
-        give_back = partial(self._give_back_unwanted, admission)
-        try:
-            asked = self._link.run(taking.TAKE, touched, *arguments, unwanted=give_back)
-            answer: list[Any] = await asked
-        except RedisAway as error:
-            raise IndexLost(str(error)) from error
-        except asyncio.CancelledError:
-            if asked.done() and not asked.cancelled() and asked.exception() is None:
-                give_back(asked.result())  # it came at the very moment when the caller was cancelled
-            raise
-        return answer
+        return pack(script_call(taking.TAKE, touched, *arguments))
 
     def _limits(self, admission: Admission) -> tuple[str | int, ...]:
         key = admission.key
@@ -255,24 +299,40 @@ class Directory:
             key.concurrency,
             key.monthly_tokens,
             key.monthly_micros,
-            admission.tokens,
             self._router_id,
             keys.ROUTER_PREFIX,
             keys.LIMITS_TTL,
             keys.RUNNING_TTL,
+            admission.tokens,
+        )
+
+    def _settle(self, settlement: Settlement) -> tuple[str | int, ...]:
+        admission = settlement.admission
+        key = admission.key
+        return (
+            key.tokens_per_minute,
+            int(key.concurrency > 0),
+            self._router_id,
+            int(key.monthly_tokens > 0 or key.monthly_micros > 0),
+            keys.SPENT_TTL,
+            admission.tokens,
+            settlement.tokens,
+            settlement.micros,
         )
 
     def _give_back_unwanted(self, admission: Admission | None, answer: Sequence[Any]) -> None:
         """The client left while we were choosing: Redis may have counted its request all the same."""
         if answer[0] != "taken":
             return
-        self.release(_target(answer))
-        if admission is not None:
-            self.settle(admission, tokens=0, micros=0)
+        target = _target(answer)
+        if admission is None:
+            self.release(target)
+        else:
+            self.release_and_settle(target, Settlement(admission))
 
-    def _post(self, script: Script, touched: Sequence[str], *arguments: str | int) -> None:
+    def _post(self, packed: bytes) -> None:
         with contextlib.suppress(RedisAway):
-            self._link.post("EVALSHA", script.sha, len(touched), *touched, *arguments)
+            self._link.post_packed(packed)
 
     async def _find_key(self, sha256: str) -> ClientKey | None:
         try:
@@ -281,10 +341,12 @@ class Directory:
             raise IndexLost(str(error)) from error
         if outcome == "lost":
             raise IndexLost("the index is not rebuilt yet")
-        self._keys.pop(sha256, None)
+        _, before = self._keys.pop(sha256, (0.0, None))
         if outcome == "unknown":
             return None
         found = ClientKey.from_hash(dict(zip(fields[::2], fields[1::2], strict=True)))
+        if before is not None and before == found:
+            found = before  # the same object, for as long as it is the same key
         self._keys[sha256] = (time.monotonic(), found)
         if len(self._keys) > _KEYS_KEPT:
             del self._keys[next(iter(self._keys))]

@@ -70,13 +70,23 @@ class Link:
         `unwanted` is called with the answer if the future has been cancelled before it came."""
         if self._connection is None:
             raise RedisAway("not connected")
-        return self._connection.send(_pack(parts), unwanted=unwanted)
+        return self._connection.send(pack(parts), unwanted=unwanted)
 
     def post(self, *parts: Argument) -> None:
         """Send a command whose answer nobody waits for. Raises RedisAway if it can't be sent."""
+        self.post_packed(pack(parts))
+
+    def post_packed(self, packed: bytes) -> None:
+        """The same, of a command that `pack` has made."""
         if self._connection is None:
             raise RedisAway("not connected")
-        self._connection.enqueue(_pack(parts), None)
+        self._connection.enqueue(packed, None)
+
+    def command_packed(self, packed: bytes, *, unwanted: Callable[[Any], None]) -> asyncio.Future[Any]:
+        """As `command`, of a command that `pack` has made."""
+        if self._connection is None:
+            raise RedisAway("not connected")
+        return self._connection.send(packed, unwanted=unwanted)
 
     def run(
         self,
@@ -85,7 +95,7 @@ class Link:
         *arguments: Argument,
         unwanted: Callable[[Any], None] | None = None,
     ) -> asyncio.Future[Any]:
-        return self.command("EVALSHA", script.sha, len(keys), *keys, *arguments, unwanted=unwanted)
+        return self.command(*script_call(script, keys, *arguments), unwanted=unwanted)
 
     async def _stay_connected(self) -> None:
         pause, was_away = _FIRST_PAUSE, False
@@ -148,7 +158,7 @@ class Link:
             commands.append(("SELECT", self._address["db"]))
         commands += [("SCRIPT", "LOAD", script.text) for script in self._scripts]
         commands.append(("PING",))
-        await asyncio.gather(*(connection.send(_pack(each)) for each in commands))
+        await asyncio.gather(*(connection.send(pack(each)) for each in commands))
 
 
 class _Connection(asyncio.Protocol):
@@ -245,6 +255,12 @@ def _fail(waiter: asyncio.Future[Any] | None, reason: str) -> None:
         waiter.exception()  # marks it as seen: whoever asked may have left
 
 
-def _pack(parts: tuple[Argument, ...]) -> bytes:
+def script_call(script: Script, keys: Sequence[str], *arguments: Argument) -> tuple[Argument, ...]:
+    """The command that runs it."""
+    return ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+
+
+def pack(parts: tuple[Argument, ...]) -> bytes:
+    """A command as it goes over the wire."""
     packed: bytes = hiredis.pack_command(parts)  # type: ignore[arg-type]  # its stub takes tuples of one only
     return packed

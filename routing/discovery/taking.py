@@ -64,7 +64,7 @@ local function wait_for(level, wanted, limit)
 end
 
 -- KEYS[4..6] = LIMITS, RUNNING, SPENT. ARGV from `at`: requests a minute, tokens a minute, concurrency, tokens a month,
--- micros a month (each 0 = none), estimate of the tokens, router id, prefix of ROUTER, LIMITS_TTL, RUNNING_TTL.
+-- micros a month (each 0 = none), router id, prefix of ROUTER, LIMITS_TTL, RUNNING_TTL, estimate of the tokens.
 -- Answers what refuses ('' = nothing), milliseconds to wait, requests left, ms until full, tokens left, ms until full.
 local function admit(at, now)
   local rpm, tpm, concurrency = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
@@ -80,7 +80,7 @@ local function admit(at, now)
     local running = 0
     local by_router = redis.call('HGETALL', KEYS[5])
     for i = 1, #by_router, 2 do
-      if by_router[i] == ARGV[at + 6] or redis.call('EXISTS', ARGV[at + 7] .. by_router[i]) == 1 then
+      if by_router[i] == ARGV[at + 5] or redis.call('EXISTS', ARGV[at + 6] .. by_router[i]) == 1 then
         running = running + tonumber(by_router[i + 1])
       else
         redis.call('HDEL', KEYS[5], by_router[i])
@@ -106,7 +106,7 @@ local function admit(at, now)
     end
     if tpm > 0 then
       local level = bucket(tonumber(seen[2] or nil), tpm, since)
-      local wanted = math.min(tonumber(ARGV[at + 5]), tpm)  -- a request larger than the limit gets a full bucket
+      local wanted = math.min(tonumber(ARGV[at + 9]), tpm)  -- a request larger than the limit gets a full bucket
       if level < wanted then
         return {'tokens', wait_for(level, wanted, tpm), left, full_in,
           math.max(0, math.floor(level)), wait_for(level, tpm, tpm)}
@@ -117,38 +117,38 @@ local function admit(at, now)
       table.insert(fields, string.format('%.6f', level))
     end
     redis.call('HSET', KEYS[4], 'at', string.format('%.0f', now), unpack(fields))
-    redis.call('EXPIRE', KEYS[4], ARGV[at + 8])
+    redis.call('EXPIRE', KEYS[4], ARGV[at + 7])
   end
   if concurrency > 0 then
-    redis.call('HINCRBY', KEYS[5], ARGV[at + 6], 1)
-    redis.call('EXPIRE', KEYS[5], ARGV[at + 9])
+    redis.call('HINCRBY', KEYS[5], ARGV[at + 5], 1)
+    redis.call('EXPIRE', KEYS[5], ARGV[at + 8])
   end
   return {'', 0, left, full_in, tokens_left, tokens_full_in}
 end
 """
 
-# The request is over: what it really took. KEYS: LIMITS, RUNNING, SPENT. ARGV: tokens a minute (0 = no limit), tokens
-# that were reserved and were used, '1' if it counts as running, router id, '1' if there is a budget, micros, SPENT_TTL.
-SETTLE = Script.of(
-    """
-local tpm = tonumber(ARGV[1])
-if tpm > 0 then
-  local level = tonumber(redis.call('HGET', KEYS[1], 'tokens') or nil)
-  if level then
-    local back = math.min(tonumber(ARGV[2]), tpm) - tonumber(ARGV[3])
-    redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', math.min(tpm, level + back)))
+# What a request really took. ARGV: tokens a minute (0 = no limit), '1' if it counts as running, router id, '1' if
+# there is a budget, SPENT_TTL, tokens that were reserved and were used, micros.
+_SETTLE = """
+local function settle(limits, running, spent)
+  local tpm = tonumber(ARGV[1])
+  if tpm > 0 then
+    local level = tonumber(redis.call('HGET', limits, 'tokens') or nil)
+    if level then
+      local back = math.min(tonumber(ARGV[6]), tpm) - tonumber(ARGV[7])
+      redis.call('HSET', limits, 'tokens', string.format('%.6f', math.min(tpm, level + back)))
+    end
+  end
+  if ARGV[2] == '1' and tonumber(redis.call('HGET', running, ARGV[3]) or 0) > 0 then
+    redis.call('HINCRBY', running, ARGV[3], -1)
+  end
+  if ARGV[4] == '1' then
+    redis.call('HINCRBY', spent, 'tokens', ARGV[7])
+    redis.call('HINCRBY', spent, 'micros', ARGV[8])
+    redis.call('EXPIRE', spent, ARGV[5])
   end
 end
-if ARGV[4] == '1' and tonumber(redis.call('HGET', KEYS[2], ARGV[5]) or 0) > 0 then
-  redis.call('HINCRBY', KEYS[2], ARGV[5], -1)
-end
-if ARGV[6] == '1' then
-  redis.call('HINCRBY', KEYS[3], 'tokens', ARGV[3])
-  redis.call('HINCRBY', KEYS[3], 'micros', ARGV[7])
-  redis.call('EXPIRE', KEYS[3], ARGV[8])
-end
 """
-)
 
 # --- selection -------------------------------------------------------------------------------------------------------
 
@@ -277,13 +277,21 @@ return {redis.call('EXISTS', KEYS[2]) == 1 and 'none' or 'lost', '0'}
 """,
 )
 
-# KEYS: the instance's hash.
-RELEASE = Script.of(
-    """
-if tonumber(redis.call('HGET', KEYS[1], 'current_load') or 0) > 0 then
-  redis.call('HINCRBY', KEYS[1], 'current_load', -1)
+_RELEASE = """
+local function release(instance)
+  if tonumber(redis.call('HGET', instance, 'current_load') or 0) > 0 then
+    redis.call('HINCRBY', instance, 'current_load', -1)
+  end
 end
 """
-)
 
-FOR_ROUTER = (TAKE, RELEASE, SETTLE, FAILED)
+# KEYS: the instance's hash.
+RELEASE = Script.of(_RELEASE, "release(KEYS[1])")
+
+# The request of a key with limits was refused after all. KEYS: LIMITS, RUNNING, SPENT. ARGV: what `settle` takes.
+SETTLE = Script.of(_SETTLE, "settle(KEYS[1], KEYS[2], KEYS[3])")
+
+# Both at once. KEYS: the instance's hash, LIMITS, RUNNING, SPENT. ARGV: what `settle` takes.
+RELEASE_AND_SETTLE = Script.of(_RELEASE, _SETTLE, "release(KEYS[1])\nsettle(KEYS[2], KEYS[3], KEYS[4])")
+
+FOR_ROUTER = (TAKE, RELEASE, SETTLE, RELEASE_AND_SETTLE, FAILED)

@@ -10,6 +10,7 @@ from routing.discovery.directory import Admission, Refused
 from routing.discovery.records import Allowance, ClientKey
 from routing.router import errors
 from routing.router.asgi import Headers
+from routing.router.call import Question
 from routing.router.errors import ApiError
 
 _DAY = 24 * 3600
@@ -20,9 +21,12 @@ _EXPLAINED = {
 }
 
 
-def admission(key: ClientKey, *, tokens: int) -> Admission | None:
-    """`tokens`: an estimate of what the request will take. None: the key has no limits, so nothing is to be counted."""
-    return Admission(key=key, tokens=tokens, month=_month(int(time.time()) // _DAY)) if key.is_limited else None
+def admission(key: ClientKey, question: Question) -> Admission | None:
+    """None: the key has no limits, so nothing is to be counted."""
+    if not key.is_limited:
+        return None
+    tokens = question.token_estimate if key.tokens_per_minute else 0
+    return Admission(key=key, tokens=tokens, month=_month(int(time.time()) // _DAY))
 
 
 def may_call(key: ClientKey, model_id: str) -> bool:

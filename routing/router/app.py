@@ -15,7 +15,7 @@ from routing.discovery.directory import SCRIPTS, Directory
 from routing.discovery.link import Link
 from routing.discovery.sealing import Sealer
 from routing.discovery.snapshot import REDRAW_EVERY, Snapshot
-from routing.router import dialects, errors, heartbeats, limits, metrics, route_report, served_models
+from routing.router import dialects, disconnects, errors, heartbeats, limits, metrics, route_report, served_models
 from routing.router.asgi import Fields, Receive, Scope, Send, answer_error
 from routing.router.config import Config
 from routing.router.connections import Connections
@@ -164,7 +164,8 @@ class Router:
 
     def _check(self, scope: Scope) -> None:
         self._hosts.check(scope["state"]["fields"])
-        limits.check_framing(scope["headers"])
+        if disconnects.EXTENSION not in scope.get("extensions", ()):
+            limits.check_framing(scope["headers"])  # our own server has done it
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -10,6 +10,7 @@ from routing.discovery.records import Allowance, ClientKey, ServedModel
 from routing.router.asgi import Headers, Send
 from routing.router.metering import Tap
 from routing.router.passage import Passage
+from routing.router.selection import Place
 from routing.router.surfaces import Surface
 from routing.router.upstream import Body
 
@@ -61,6 +62,7 @@ class Call:
     excluded: tuple[str, ...] = ()  # instances that have failed it
     admission: Admission | None = None  # of a key with limits
     allowance: Allowance | None = None  # not None: the admission was counted
+    place: Place | None = None  # taken, and to be given back
     model: ServedModel | None = None  # whose instance was taken last
     tap: Tap | None = None  # on the answer
     is_events: bool = False  # whether the answer is a stream of them

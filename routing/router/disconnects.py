@@ -19,9 +19,23 @@ class WhileConnected:
     raises TimeoutError. `receive`: None if the request's body has not been read, so that where the server lacks our
     extension, nothing but sending to the client, or reading from him, tells that he has left."""
 
-    __slots__ = ("_gone", "_late", "_on_disconnect", "_over", "_receive", "_task", "_timer", "_total_timeout", "_watch")
+    __slots__ = (
+        "_gone",
+        "_late",
+        "_loop",
+        "_on_disconnect",
+        "_over",
+        "_receive",
+        "_task",
+        "_timer",
+        "_total_timeout",
+        "_watch",
+    )
 
-    def __init__(self, scope: Scope, receive: Receive | None, *, total_timeout: float) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive | None, *, total_timeout: float, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        self._loop = loop or asyncio.get_running_loop()
         self._on_disconnect = scope.get("extensions", {}).get(EXTENSION)
         self._receive = receive
         self._total_timeout = total_timeout
@@ -36,8 +50,8 @@ class WhileConnected:
         return self._gone
 
     def __enter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
+        loop = self._loop
+        task = asyncio.current_task(loop)
         assert task is not None  # noqa: S101 - for the type checker
         self._task = task
         self._timer = loop.call_later(self._total_timeout, self._run_out)

@@ -34,7 +34,7 @@ class Heartbeats:
         token_sha256 = bearer_sha256(scope["state"]["fields"])
         if token_sha256 is None:
             raise _REFUSED[Heard.WRONG_TOKEN]()
-        body = await limits.read_body(receive, scope["state"]["fields"], limit=_MAX_BODY, within=_BODY_TIMEOUT)
+        body = await limits.read_body(scope, receive, limit=_MAX_BODY, within=_BODY_TIMEOUT)
         outcome, status = await self._directory.heartbeat(
             _parse(body), token_sha256=token_sha256, address=self._sender(scope)
         )

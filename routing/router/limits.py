@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 
 from routing.router import errors
-from routing.router.asgi import Fields, Headers, Receive
+from routing.router.asgi import Fields, Headers, Receive, Scope
 
 MAX_HEAD = 64 * 1024  # bytes of a request's headers
 MOST_HEADERS = 100
 LINGER_BYTES, LINGER_SECONDS = 64 * 1024 * 1024, 10.0
 _HOSTS_KEPT = 100
+
+
+# A server that has this among `scope["extensions"]` has the whole body: `receive()` will not have to wait for it, and
+# no timer is needed.
+RECEIVED = "inventiv.received"
 
 
 class ClientGone(Exception):
@@ -71,11 +76,13 @@ def check_size(headers: Headers, *, more: int = 0) -> None:
         raise errors.headers_too_large(MAX_HEAD)
 
 
-async def read_body(receive: Receive, fields: Fields, *, limit: int, within: float) -> bytes:
+async def read_body(scope: Scope, receive: Receive, *, limit: int, within: float) -> bytes:
     """The whole body, counted while it is read: `limit` bytes, `within` seconds. Raises ApiError, ClientGone."""
-    declared = fields.get(b"content-length")
+    declared = scope["state"]["fields"].get(b"content-length")
     if declared is not None and int(declared) > limit:
         raise errors.body_too_large(limit)
+    if RECEIVED in scope.get("extensions", ()):
+        return await _read(receive, limit)
     try:
         async with asyncio.timeout(within):
             return await _read(receive, limit)

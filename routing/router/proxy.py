@@ -9,8 +9,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
+from functools import cached_property
 
-from routing.discovery.directory import AllFull, Directory, IndexLost, NoneReady, Refused, UnknownModel
+from routing.discovery.directory import AllFull, Directory, IndexLost, NoneReady, Refused, Settlement, UnknownModel
 from routing.discovery.records import ServedModel, Target
 from routing.discovery.sealing import SealBroken, Sealer
 from routing.discovery.snapshot import Snapshot
@@ -91,6 +92,7 @@ class Proxy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, surface: Surface) -> None:
         """Raises ApiError for whatever goes wrong before the answer has begun; ClientGone, OSError."""
+        config = self._config
         passage = Passage(request_id=scope["state"]["request_id"].decode(), operation=surface.operation)
         for begin in self._beginners:
             begin(passage, scope)
@@ -98,7 +100,7 @@ class Proxy:
         try:
             call = await self._accept(scope, receive, send, surface, passage)
             watched = None if surface.form else receive
-            with WhileConnected(scope, watched, total_timeout=self._config.total_timeout) as connected:
+            with WhileConnected(scope, watched, total_timeout=config.total_timeout, loop=self._loop) as connected:
                 await self._serve(call)
             if connected.gone:
                 passage.status = _CLIENT_LEFT
@@ -121,6 +123,11 @@ class Proxy:
         finally:
             self._conclude(call, passage)
 
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """Kept, since asking for it costs a system call before Python 3.12."""
+        return asyncio.get_running_loop()
+
     # --- before an instance is chosen ---
 
     async def _accept(self, scope: Scope, receive: Receive, send: Send, surface: Surface, passage: Passage) -> Call:
@@ -128,21 +135,23 @@ class Proxy:
         key = await authenticate(fields, self._directory)
         passage.key_id = key.key_id
         self._retries.earn()
-        question = await self._question(receive, fields, surface)
+        question = await self._question(scope, receive, surface)
         passage.request_bytes = question.size
         passage.streamed = question.streamed
         call = Call(surface=surface, headers=scope["headers"], send=send, passage=passage, key=key, question=question)
         call.chain = self._chain(call)
         call.affinity = self._affinity(call, fields.get(self._session_header))
-        call.admission = admission.admission(key, tokens=question.token_estimate)
+        call.admission = admission.admission(key, question)
         call.more_headers.append((b"x-request-id", scope["state"]["request_id"]))
         return call
 
-    async def _question(self, receive: Receive, fields: Fields, surface: Surface) -> Question:
+    async def _question(self, scope: Scope, receive: Receive, surface: Surface) -> Question:
         config = self._config
         if surface.form:
-            return await forms.read(receive, fields, limit=config.max_upload_bytes, patience=config.body_timeout)
-        body = await limits.read_body(receive, fields, limit=config.max_body_bytes, within=config.body_timeout)
+            return await forms.read(
+                receive, scope["state"]["fields"], limit=config.max_upload_bytes, patience=config.body_timeout
+            )
+        body = await limits.read_body(scope, receive, limit=config.max_body_bytes, within=config.body_timeout)
         return payloads.read_json(body, surface)
 
     def _chain(self, call: Call) -> tuple[ServedModel, ...]:
@@ -170,13 +179,12 @@ class Proxy:
         failure: ApiError | None = None
         deaths = 0
         for _ in range(1 + _MORE_ATTEMPTS):
-            place = await self._take(call, failure)
-            try:
-                failed = await self._attempt(place, call)
-            finally:
-                self._selection.give_back(place)
+            place = call.place = await self._take(call, failure)
+            failed = await self._attempt(place, call)
             if failed is None:
                 return
+            call.place = None
+            self._selection.give_back(place)
             failure = failed.error
             deaths += failed.died
             if deaths >= _MOST_DEATHS or not call.question.resendable:
@@ -226,7 +234,7 @@ class Proxy:
 
     async def _wait_for_place(self, model: ServedModel, call: Call) -> Place:
         began = time.perf_counter()
-        until = asyncio.get_running_loop().time() + self._config.queue_timeout
+        until = self._loop.time() + self._config.queue_timeout
         returning = False
         try:
             while True:
@@ -335,7 +343,15 @@ class Proxy:
         passage.ended_at = time.perf_counter()
         if call is not None:
             spending.reckon(call)
-            if call.admission is not None and call.allowance is not None:
-                self._directory.settle(call.admission, tokens=spending.total(call), micros=passage.cost_micros)
+            self._give_back(call)
         for observe in self._observers:
             observe(passage)
+
+    def _give_back(self, call: Call) -> None:
+        settlement = None
+        if call.admission is not None and call.allowance is not None:
+            settlement = Settlement(call.admission, tokens=spending.total(call), micros=call.passage.cost_micros)
+        if call.place is not None:
+            self._selection.give_back(call.place, settlement)
+        elif settlement is not None:
+            self._selection.settle(settlement)

@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from routing.discovery.directory import (
+    ANY,
     Admission,
     AllFull,
     Directory,
     IndexLost,
     NoneReady,
+    Settlement,
     UnknownModel,
     Wish,
 )
@@ -66,7 +68,7 @@ class Selection:
     def wish(self, model: ServedModel | None, affinity: bytes | None, excluded: tuple[str, ...]) -> Wish:
         """`affinity`: what requests that should go to the same instance have in common."""
         if model is None or affinity is None:
-            return Wish(excluded=excluded)
+            return Wish(excluded=excluded) if excluded else ANY
         crowd = self._snapshot.crowd(model.model_id)
         preferred = self._rings.of(model.model_id, crowd).after(affinity)
         in_flight = self._by_model.get(model.model_id, 0)
@@ -85,13 +87,21 @@ class Selection:
         self._idle.clear()
         return Place(model_id, target, allowance)
 
-    def give_back(self, place: Place) -> None:
+    def give_back(self, place: Place, settlement: Settlement | None = None) -> None:
+        """`settlement`: what the request really took, where that is to be told."""
         _count_down(self._in_flight, place.target.instance_id)
         _count_down(self._by_model, place.model_id)
         if not self._in_flight:
             self._idle.set()
-        self._directory.release(place.target)
+        if settlement is None:
+            self._directory.release(place.target)
+        else:
+            self._directory.release_and_settle(place.target, settlement)
         self._waiting_room.let_one_try(place.model_id)
+
+    def settle(self, settlement: Settlement) -> None:
+        """Of a request that has no place any more."""
+        self._directory.settle(settlement)
 
     def failed(self, place: Place, kind: str, *, at_once: bool = False) -> None:
         """Its instance did not answer as it should; `at_once`: so plainly that it is to be spared from now on."""

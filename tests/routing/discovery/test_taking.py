@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from routing.discovery import keys, taking
-from routing.discovery.directory import Admission, AllFull, Directory, NoneReady, Refused, Wish
+from routing.discovery.directory import Admission, AllFull, Directory, NoneReady, Refused, Settlement, Wish
 from routing.discovery.publisher import Publisher
 from routing.discovery.records import ClientKey, Endpoint
 from tests.routing.discovery.truth import MODEL, NOW, client_key, endpoint, heard, served_model
@@ -271,7 +271,7 @@ async def test_tokens_are_reserved_and_settled(directory: Directory, publisher: 
     first = await admit(directory, key, tokens=900)
     assert (await refusal(directory, key, tokens=200)).what == "tokens"
 
-    directory.settle(first, tokens=300, micros=0)
+    directory.settle(Settlement(first, tokens=300, micros=0))
 
     await admit(directory, key, tokens=600)
     assert (await refusal(directory, key, tokens=200)).what == "tokens"
@@ -282,7 +282,7 @@ async def test_what_was_reserved_too_little_is_waited_for(
 ) -> None:
     add(publisher, store, endpoint("i-1"))
     key = limited(tokens_per_minute=600)
-    directory.settle(await admit(directory, key, tokens=1), tokens=1200, micros=0)
+    directory.settle(Settlement(await admit(directory, key, tokens=1), tokens=1200, micros=0))
 
     refused = await refusal(directory, key, tokens=1)
 
@@ -312,7 +312,7 @@ async def test_concurrency_is_exact_across_routers(
     )
 
     assert sum(isinstance(each, Refused) for each in outcomes) == 15
-    directory.settle(admission, tokens=1, micros=0)
+    directory.settle(Settlement(admission, tokens=1, micros=0))
     await admit(directory, key)
     assert (await refusal(directory, key)).what == "concurrency"
 
@@ -337,8 +337,8 @@ async def test_a_budget_that_is_used_up_refuses(
 ) -> None:
     add(publisher, store, endpoint("i-1"))
     key = limited(**budget)
-    directory.settle(await admit(directory, key), tokens=99, micros=99)
-    directory.settle(await admit(directory, key), tokens=1, micros=1)
+    directory.settle(Settlement(await admit(directory, key), tokens=99, micros=99))
+    directory.settle(Settlement(await admit(directory, key), tokens=1, micros=1))
 
     assert (await refusal(directory, key)).what == "budget"
 
@@ -379,7 +379,7 @@ async def test_a_caller_who_is_cancelled_leaves_nothing_running(
         await asyncio.gather(asking, return_exceptions=True)
         if not asking.cancelled():
             directory.release(asking.result()[0])
-            directory.settle(admission, tokens=0, micros=0)
+            directory.settle(Settlement(admission, tokens=0, micros=0))
 
     await settled(directory)
     await settled(directory)
