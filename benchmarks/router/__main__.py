@@ -49,7 +49,8 @@ def main() -> int:
     chosen = [each for each in SCENARIOS if not options.scenarios or each.name in options.scenarios]
     try:
         peers_home = options.peers and options.peers.absolute()
-        found = measure(chosen, effort=QUICK if options.quick else FULL, peers_home=peers_home)
+        names = options.routers.split(",") if options.routers else None
+        found = measure(chosen, effort=QUICK if options.quick else FULL, peers_home=peers_home, names=names)
     except programs.Failed as error:
         print(f"bench-router: {error}", file=sys.stderr)
         return 2
@@ -61,9 +62,11 @@ def main() -> int:
     return 0
 
 
-def measure(scenarios: Sequence[Scenario], *, effort: Effort, peers_home: Path | None) -> Run:
-    """Raises Failed."""
-    here, missing = _sorted_out(peers_home)
+def measure(
+    scenarios: Sequence[Scenario], *, effort: Effort, peers_home: Path | None, names: Sequence[str] | None = None
+) -> Run:
+    """`names`: of the routers that are wanted; None: all that are here. Raises Failed."""
+    here, missing = _sorted_out(peers_home, names)
     for reason in missing.values():
         print(f"left out: {reason}", file=sys.stderr)
     os.sched_setaffinity(0, {machine.LOAD_CPU})
@@ -105,10 +108,11 @@ def _tell(progress: Progress, task: TaskID, scenario: str, what: str) -> None:
         print(f"{scenario}: {what}", file=sys.stderr, flush=True)
 
 
-def _sorted_out(peers_home: Path | None) -> tuple[list[Router], dict[str, str]]:
+def _sorted_out(peers_home: Path | None, names: Sequence[str] | None) -> tuple[list[Router], dict[str, str]]:
     known: list[Router] = [Inventiv(), Nginx(), *peers(peers_home)]
-    missing = {router.name: router.missing() for router in known if router.missing()}
-    return [router for router in known if router.name not in missing], missing
+    wanted = [router for router in known if names is None or router.name in names]
+    missing = {router.name: router.missing() for router in wanted if router.missing()}
+    return [router for router in wanted if router.name not in missing], missing
 
 
 def _options() -> argparse.Namespace:
@@ -118,6 +122,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--peers", type=lambda given: Path(given).absolute(), help="a virtual environment that has the others"
     )
+    parser.add_argument("--routers", help="only these, by name: inventiv,nginx")
     parser.add_argument("--output", type=Path, default=Path("router-benchmark.json"))
     options = parser.parse_args()
     unknown = set(options.scenarios) - {each.name for each in SCENARIOS}
