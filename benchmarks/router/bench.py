@@ -5,6 +5,7 @@ Other work on the machine then falls on all of them alike, so that ratios within
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import mkdtemp
 
-from benchmarks.router.programs import Programs
+from benchmarks.router.programs import Failed, Programs
 from benchmarks.router.routers import Router, Running
 
 Figures = Mapping[str, float]  # of one round
@@ -94,14 +95,19 @@ class Scenario:
 def take_turns(
     bench: Bench, routers: Sequence[Router], ports: Sequence[int], measure: Callable[[Running], Figures], *, rounds: int
 ) -> Outcome:
-    """All routers up, each measured once a round. Raises Failed."""
-    outcome: dict[str, list[Figures]] = {router.name: [] for router in routers}
+    """All routers up, each measured once a round. One that does not start is told and left out. Raises Failed."""
+    outcome: dict[str, list[Figures]] = {}
     with ExitStack() as stack:
-        up = {router.name: stack.enter_context(router.running(ports, bench.home_of(router))) for router in routers}
+        up: dict[str, Running] = {}
+        for router in routers:
+            try:
+                up[router.name] = stack.enter_context(router.running(ports, bench.home_of(router)))
+            except Failed as error:
+                print(f"{router.name} is left out: {error}", file=sys.stderr)
         for number in range(rounds):
             for name, running in up.items():
                 bench.tell(f"{name}, round {number + 1} of {rounds}")
-                outcome[name].append(measure(running))
+                outcome.setdefault(name, []).append(measure(running))
     return outcome
 
 

@@ -31,11 +31,12 @@ def measure(bench: Bench, running: Running) -> Figures:
         end=meter.end,
     )
     meter.weigh()
+    served = max(1, found.latency.count - found.errors)  # to refuse is no service
     return {
-        "per_core_second": found.latency.count / meter.router if meter.router else 0.0,
-        "per_second": found.latency.count / found.seconds,
-        "cpu_us": meter.router / found.latency.count * 1e6,
-        "redis_us": meter.redis / found.latency.count * 1e6,
+        "per_core_second": served / meter.router if meter.router else 0.0,
+        "per_second": served / found.seconds,
+        "cpu_us": meter.router / served * 1e6,
+        "redis_us": meter.redis / served * 1e6,
         "p50_us": found.latency.p50,
         "p99_us": found.latency.p99,
         "memory_mib": meter.memory_mib,
