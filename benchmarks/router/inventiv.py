@@ -55,7 +55,13 @@ class Inventiv:
             beating(process.port, fleet if few else ()),
         ):
             await_answer(process.port, key=built.key)
-            yield Running(port=process.port, pid=process.process.pid, key=built.key, redis_pid=built.redis_pid)
+            yield Running(
+                port=process.port,
+                pid=process.process.pid,
+                key=built.key,
+                redis_pid=built.redis_pid,
+                redis_url=built.redis_url,
+            )
 
 
 @dataclass(frozen=True, slots=True)

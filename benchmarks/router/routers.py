@@ -31,6 +31,7 @@ class Running:
     pid: int = 0  # 0: there is no router
     key: str = _KEY
     redis_pid: int = 0
+    redis_url: str = ""
 
 
 class Router(Protocol):

@@ -6,6 +6,7 @@ from benchmarks.router import programs
 from benchmarks.router.bars import FEW, MANY
 from benchmarks.router.bench import Bench, Column, Figures, Outcome, Scenario, take_turns
 from benchmarks.router.inventiv import Inventiv
+from benchmarks.router.picks import pick_us
 from benchmarks.router.routers import Running
 from benchmarks.router.scenarios import idle, throughput
 
@@ -25,7 +26,12 @@ def run(bench: Bench) -> Outcome:
 def _measure(bench: Bench, running: Running) -> Figures:
     busy = throughput.measure(bench, running)
     alone = idle.measure(bench, running)
-    return {**busy, "idle_p50_us": alone["p50_us"], "errors": busy["errors"] + alone["errors"]}
+    return {
+        **busy,
+        "pick_p50_us": pick_us(running, seconds=bench.effort.seconds / 2),
+        "idle_p50_us": alone["p50_us"],
+        "errors": busy["errors"] + alone["errors"],
+    }
 
 
 def _sizes(bench: Bench) -> list[Inventiv]:
@@ -36,6 +42,7 @@ SCENARIO = Scenario(
     name="selection",
     title="Selection: 10 instances of a model (few) and 10,000 (many)",
     columns=(
+        Column("pick_p50_us", "pick p50 us"),
         Column("per_core_second", "requests per core-second"),
         Column("cpu_us", "CPU us a request", digits=1),
         Column("redis_us", "and of Redis", digits=1),
