@@ -11,9 +11,8 @@ import uvloop
 
 from benchmarks.router import chats, machine
 from benchmarks.router.routers import Running
-from routing.discovery.directory import SCRIPTS, Directory
+from routing.discovery.directory import SCRIPTS, Admission, Directory, Settlement
 from routing.discovery.link import Link
-from routing.router.admission import admission
 
 _TOKENS = 400  # that a request is thought to take
 _LONG = 24 * 3600.0
@@ -31,14 +30,13 @@ async def _pick(running: Running, seconds: float) -> list[float]:
     await link.start(wait=5)
     key = await directory.client_key(hashlib.sha256(running.key.encode()).hexdigest())
     assert key is not None  # noqa: S101 - for the type checker: the index was just built
+    admitted = Admission(key=key, tokens=_TOKENS, month="2026-11")
+    settlement = Settlement(admitted, tokens=_TOKENS)
     taken: list[float] = []
     until = time.perf_counter() + seconds
     while (began := time.perf_counter()) < until:
-        admitted = admission(key, tokens=_TOKENS)
         target, _ = await directory.take(chats.MODEL, admission=admitted)
         taken.append(time.perf_counter() - began)
-        directory.release(target)
-        if admitted is not None:
-            directory.settle(admitted, tokens=_TOKENS, micros=0)
+        directory.release_and_settle(target, settlement)
     await link.close()
     return taken

@@ -33,7 +33,12 @@ class WhileConnected:
     )
 
     def __init__(
-        self, scope: Scope, receive: Receive | None, *, total_timeout: float, loop: asyncio.AbstractEventLoop | None = None
+        self,
+        scope: Scope,
+        receive: Receive | None,
+        *,
+        total_timeout: float,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._loop = loop or asyncio.get_running_loop()
         self._on_disconnect = scope.get("extensions", {}).get(EXTENSION)
