@@ -218,6 +218,8 @@ class Connection(asyncio.Protocol):
     def _begin(self, data: bytes, end: int) -> None:
         scope = self._read_head(data[:end])
         self._receive_body(data[end + len(heads.END) :])
+        if self._received_all:
+            scope["extensions"][limits.RECEIVED] = True
         if self._partial:
             self._partial.clear()
         self._deadline.lift()
