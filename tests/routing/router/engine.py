@@ -80,9 +80,10 @@ Behaviour = Callable[[Engine, Request, asyncio.StreamWriter], Coroutine[Any, Any
 
 
 @asynccontextmanager
-async def running(behaviour: Behaviour) -> AsyncIterator[Engine]:
+async def running(behaviour: Behaviour, *, port: int = 0) -> AsyncIterator[Engine]:
+    """`port`: that of an engine that died, to come back there."""
     engine = Engine(behaviour=behaviour)
-    engine.server = await asyncio.start_server(engine.serve, "127.0.0.1", 0, backlog=1024)
+    engine.server = await asyncio.start_server(engine.serve, "127.0.0.1", port, backlog=1024)
     engine.port = engine.server.sockets[0].getsockname()[1]
     try:
         yield engine
