@@ -89,7 +89,10 @@ async def running(behaviour: Behaviour, *, port: int = 0) -> AsyncIterator[Engin
         yield engine
     finally:
         engine.go_on.set()
-        engine.server.close()
+        engine.die()
+        async with asyncio.timeout(10):
+            while engine.connections:  # noqa: ASYNC110 - there is no event to wait for
+                await asyncio.sleep(0)
 
 
 async def _read(reader: asyncio.StreamReader) -> Request | None:
