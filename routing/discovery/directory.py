@@ -18,6 +18,7 @@ from typing import Any
 from routing.discovery import keys, scripts, taking
 from routing.discovery.link import Link, RedisAway, pack, script_call
 from routing.discovery.records import Allowance, ClientKey, Heartbeat, ServedModel, Target
+from routing.discovery.running import Running
 
 SCRIPTS = (*scripts.FOR_ROUTER, *taking.FOR_ROUTER)  # what a router's `Link` is to load
 
@@ -128,6 +129,7 @@ class Directory:
         self._stale_after = stale_after
         self._snapshot_age = snapshot_age
         self._keys: dict[str, tuple[float, ClientKey]] = {}
+        self._running = Running()
         self._takes = _Packed(lambda model_id: self._pack_take(model_id, ANY, None, ""))
         self._limited_takes: dict[tuple[str, tuple[str, ...]], tuple[ClientKey, bytes]] = {}
         self._releases = _Packed(lambda each: pack(script_call(taking.RELEASE, [keys.instance(each)])))
@@ -140,6 +142,16 @@ class Directory:
 
         Raises UnknownModel, NoneReady, AllFull, Refused, IndexLost. If the caller is cancelled, nothing stays counted.
         """
+        if admission is None or not admission.key.concurrency:
+            return await self._take(model_id, wish, admission)
+        self._running.begin(admission.key.key_id)
+        try:
+            return await self._take(model_id, wish, admission)
+        except BaseException:
+            self._running.end(admission.key.key_id)
+            raise
+
+    async def _take(self, model_id: str, wish: Wish, admission: Admission | None) -> tuple[Target, Allowance | None]:
         cursor = ""
         for _ in range(_PAGES_WALKED):
             answer = await self._ask(model_id, wish, admission, cursor)
@@ -168,15 +180,29 @@ class Directory:
     def settle(self, settlement: Settlement) -> None:
         """Waits for nothing; with Redis away, the limits forget it, and the budget until the control plane has counted
         the usage."""
+        self._end(settlement.admission)
         self._post(pack(script_call(taking.SETTLE, settlement.admission.names, *self._settle(settlement))))
 
     def release_and_settle(self, target: Target, settlement: Settlement) -> None:
         """Both at once, for half the price."""
         if target.counted:
-            touched = (keys.instance(target.instance_id), *settlement.admission.names)
-            self._post(pack(script_call(taking.RELEASE_AND_SETTLE, touched, *self._settle(settlement))))
+            self._end(settlement.admission)
+            self._post_release_and_settle(target, settlement)
         else:
             self.settle(settlement)
+
+    def correct_running(self) -> None:
+        """Tell Redis how many requests of each key there really are; see `running`."""
+        if not self._link.connected:
+            return
+        with contextlib.suppress(RedisAway):
+            for key_id, count in self._running.told():
+                name = keys.running(key_id)
+                if count:
+                    self._link.post("HSET", name, self._router_id, count)
+                    self._link.post("EXPIRE", name, keys.RUNNING_TTL)
+                else:
+                    self._link.post("HDEL", name, self._router_id)
 
     async def failed(self, target: Target, *, at_once: bool) -> float:
         """It did not answer as it should; `at_once`: take it out of routing for that alone. Returns for how many
@@ -328,7 +354,15 @@ class Directory:
         if admission is None:
             self.release(target)
         else:
-            self.release_and_settle(target, Settlement(admission))
+            self._post_release_and_settle(target, Settlement(admission))
+
+    def _end(self, admission: Admission) -> None:
+        if admission.key.concurrency:
+            self._running.end(admission.key.key_id)
+
+    def _post_release_and_settle(self, target: Target, settlement: Settlement) -> None:
+        touched = (keys.instance(target.instance_id), *settlement.admission.names)
+        self._post(pack(script_call(taking.RELEASE_AND_SETTLE, touched, *self._settle(settlement))))
 
     def _post(self, packed: bytes) -> None:
         with contextlib.suppress(RedisAway):

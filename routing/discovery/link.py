@@ -35,6 +35,7 @@ class Link:
     """`url` as redis-py takes it (redis://, rediss://, unix://); `scripts` are loaded on every connect.
 
     A command that takes longer than `timeout` seconds ends the connection: the answers behind it would be late too.
+    `on_connect` is called whenever there is a connection again.
     """
 
     def __init__(self, url: str, *, scripts: Sequence[Script] = (), timeout: float = 1.0) -> None:
@@ -44,6 +45,7 @@ class Link:
         self._connection: _Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
+        self.on_connect: Callable[[], None] | None = None
 
     @property
     def connected(self) -> bool:
@@ -115,6 +117,8 @@ class Link:
                 pause, was_away = _FIRST_PAUSE, False
                 self._connection = connection
                 self._connected.set()
+                if self.on_connect is not None:
+                    self.on_connect()
                 await asyncio.shield(connection.lost)
                 self._connection = None
         finally:

@@ -59,6 +59,7 @@ class Router:
             stale_after=config.heartbeat_stale_after,
             snapshot_age=config.snapshot_max_age,
         )
+        self._link.on_connect = self._directory.correct_running
         self._snapshot = Snapshot(self._link, stale_after=config.heartbeat_stale_after, max_age=config.snapshot_max_age)
         self._waiting_room = WaitingRoom(length=config.queue_length)
         self._selection = Selection(self._directory, self._snapshot, waiting_room=self._waiting_room)
@@ -187,11 +188,15 @@ class Router:
             loop.add_signal_handler(signal.SIGHUP, self.sight.reopen_logs)
         self._clocks = [
             loop.create_task(_repeat(self._snapshot.redraw, every=REDRAW_EVERY)),
-            loop.create_task(_repeat(self._presence.announce, every=ANNOUNCE_EVERY)),
+            loop.create_task(_repeat(self._say_who_is_here, every=ANNOUNCE_EVERY)),
             loop.create_task(_repeat(self._usage.flush, every=FLUSH_EVERY)),
             loop.create_task(_repeat(self._let_wait, every=_LET_TRY_EVERY)),
             loop.create_task(_repeat(self.sight.metrics.save, every=metrics.SAVE_EVERY)),
         ]
+
+    async def _say_who_is_here(self) -> None:
+        await self._presence.announce()
+        self._directory.correct_running()
 
     async def _let_wait(self) -> None:
         self._waiting_room.tick()

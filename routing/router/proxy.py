@@ -61,6 +61,10 @@ _NOT_SENT_ON = HOP_BY_HOP | {
 }
 
 
+class _GoneWithIt(Unreachable):
+    """The worker closed a kept connection on the request, and takes no other: the request may be what it died of."""
+
+
 class Proxy:
     """`beginners` are told of every request when it comes, `observers`, once, when it is over."""
 
@@ -264,9 +268,11 @@ class Proxy:
         passage.sent_at = time.perf_counter()
         try:
             response = await self._open(request)
-        except Unreachable:
+        except Unreachable as error:
             self._selection.failed(place, "unreachable", at_once=True)
-            return relay.Failed(errors.upstream_failed("The model's worker could not be reached"), engine_had_it=False)
+            gone = isinstance(error, _GoneWithIt)
+            unreachable = errors.upstream_failed("The model's worker could not be reached")
+            return relay.Failed(unreachable, engine_had_it=gone, died=gone)
         except FirstByteTimeout:
             self._selection.failed(place, "first_byte_timeout")
             raise errors.upstream_too_slow("The model's worker did not answer in time") from None
@@ -295,8 +301,12 @@ class Proxy:
         try:
             return await self._upstream.open(request)
         except ClosedUnanswered:
-            # Both sides tidied up at once, which says nothing about the worker.
+            pass
+        # Both sides tidied up at once, which says nothing about the worker, unless it is there no more.
+        try:
             return await self._upstream.open(request, fresh=True)
+        except Unreachable as error:
+            raise _GoneWithIt(str(error)) from error
 
     def _request(self, place: Place, call: Call) -> UpstreamRequest:
         surface, question, target, model = call.surface, call.question, place.target, call.model
