@@ -29,7 +29,7 @@ simulate: $(VENV)/.dev
 ifdef SEED
 	SIMULATION_SEED=$(SEED) $(PYTHON) -m pytest -q -s --disable-warnings tests/simulation/test_random_schedules.py -k one_seed
 else
-	SIMULATION_SEEDS=$(or $(SEEDS),2000) $(PYTHON) -m pytest -q -n $$(nproc) tests/simulation/test_random_schedules.py
+	SIMULATION_FIRST=$(FIRST) SIMULATION_SEEDS=$(or $(SEEDS),2000) $(PYTHON) -m pytest -q -n $$(nproc) tests/simulation/test_random_schedules.py
 endif
 
 bench-router: $(VENV)/.base
