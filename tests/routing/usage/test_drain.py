@@ -128,7 +128,7 @@ def test_a_line_that_comes_again_with_other_numbers_changes_nothing(store: redis
 @pytest.fixture
 def cannot_delete(store: redis.Redis) -> Iterator[UsageStream]:
     """The same stream, to a reader who dies, in effect, between the commit and the deletion."""
-    store.acl_setuser("reader", enabled=True, nopass=True, keys=["*"], commands=["+xrange"])
+    store.acl_setuser("reader", enabled=True, nopass=True, keys=["*"], commands=["+select", "+xrange"])
     with redis.Redis.from_url(settings.REDIS_URL, username="reader", password="any") as client:
         yield UsageStream(client)
     store.acl_deluser("reader")
