@@ -1,15 +1,15 @@
-"""A request's body in chunks (`Transfer-Encoding: chunked`), taken out of them by llhttp."""
+"""A body that comes in chunks (`Transfer-Encoding: chunked`): llhttp takes it out of them."""
 
 from __future__ import annotations
 
 import httptools
 
-from routing.router import errors, limits
+from routing.router.heads import MAX_SIZE, Malformed, TooLarge
 
 _HEAD = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
-class _NextRequest(Exception):
+class _NextMessage(Exception):
     """Stops the parser."""
 
 
@@ -25,17 +25,17 @@ class ChunkedBody:
         self._parser.feed_data(_HEAD)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The pieces of the body in it. Raises ApiError."""
+        """The pieces of the body in it. Raises Malformed."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             if not self.complete:
-                raise errors.not_http(str(error)) from None
+                raise Malformed(str(error)) from None
             self.overrun = True
         pieces, self._pieces = self._pieces, []
         self._framing = 0 if pieces else self._framing + len(data)
-        if self._framing > limits.MAX_HEAD:  # trailers, or what may stand beside a chunk's size
-            raise errors.headers_too_large(limits.MAX_HEAD)
+        if self._framing > MAX_SIZE:  # trailers, or what may stand beside a chunk's size
+            raise TooLarge(f"more than {MAX_SIZE} bytes around its chunks")
         return pieces
 
     def close(self) -> None:
@@ -49,4 +49,4 @@ class ChunkedBody:
 
     def on_message_begin(self) -> None:
         if self.complete:
-            raise _NextRequest
+            raise _NextMessage

@@ -43,7 +43,7 @@ def bad_request(message: str, *, param: str | None = None) -> ApiError:
 
 
 def not_http(reason: str) -> ApiError:
-    return ApiError(400, f"The request is not valid HTTP/1.1: {reason}")
+    return ApiError(400, f"This is no HTTP/1.1 request: {reason}")
 
 
 def invalid_key(message: str) -> ApiError:
@@ -79,8 +79,8 @@ def body_too_large(limit: int) -> ApiError:
     return ApiError(413, f"The request's body is larger than {limit} bytes", code="request_too_large")
 
 
-def headers_too_large(limit: int) -> ApiError:
-    return ApiError(431, f"The request's headers are larger than {limit} bytes", code="headers_too_large")
+def headers_too_large(reason: str) -> ApiError:
+    return ApiError(431, f"The request's headers are too large: {reason}", code="headers_too_large")
 
 
 def rate_limited(message: str, *, retry_after: int, headers: tuple[tuple[bytes, bytes], ...] = ()) -> ApiError:
@@ -101,10 +101,6 @@ def budget_used_up() -> ApiError:
 
 def queue_full(model: str) -> ApiError:
     return rate_limited(f"Too many requests wait for '{model}'; try again soon", retry_after=2)
-
-
-def too_many_headers(limit: int) -> ApiError:
-    return ApiError(431, f"The request has more than {limit} headers", code="headers_too_large")
 
 
 def our_fault() -> ApiError:

@@ -99,7 +99,7 @@ class Connection(asyncio.Protocol):
         self._state = state
         self._app_state = app_state
         self._loop = loop
-        self._lines = heads.Lines()
+        self._lines = heads.Lines(heads.request_line)
         self._partial = bytearray()  # a head that has not come to its end
         self._ahead = b""  # sent before its turn
         self._body: list[bytes] = []  # of the request, what the application has not taken
@@ -201,16 +201,16 @@ class Connection(asyncio.Protocol):
                 self._wait_for_head(data)
             else:
                 self._begin(data, end)
-        except ApiError as error:
-            self._refuse(error)
+        except heads.Malformed as malformed:
+            self._refuse(_refusal(malformed))
 
     def _wait_for_head(self, beginning: bytes) -> None:
         if beginning:
             heads.check_beginning(beginning)
             self._partial += beginning
             self._deadline.set(self._server.header_timeout, self._give_up_on_head)
-        if len(self._partial) > limits.MAX_HEAD:
-            raise errors.headers_too_large(limits.MAX_HEAD)
+        if len(self._partial) > heads.MAX_SIZE:
+            raise heads.TooLarge(f"more than {heads.MAX_SIZE} bytes")
 
     def _give_up_on_head(self) -> None:
         self._refuse(errors.headers_too_slow())
@@ -228,15 +228,16 @@ class Connection(asyncio.Protocol):
         self._state.tasks.add(self._task)
 
     def _read_head(self, head: bytes) -> Scope:
-        if len(head) > limits.MAX_HEAD:
-            raise errors.headers_too_large(limits.MAX_HEAD)
+        if len(head) > heads.MAX_SIZE:
+            raise heads.TooLarge(f"more than {heads.MAX_SIZE} bytes")
         first, headers = self._lines.split(head)
         fields = dict(headers)
-        heads.check(first.version, headers, fields)
-        self._in_body = True
-        self._missing = heads.length_of(fields[b"content-length"]) if b"content-length" in fields else 0
-        if b"transfer-encoding" in fields:
+        heads.check_host(first.version, headers, fields)
+        length = heads.body_length(first.version, headers, fields)
+        if length is None:
             self._chunks = ChunkedBody()
+        self._missing = length or 0
+        self._in_body = True
         self._is_head = first.method == "HEAD"
         self._can_chunk = first.version == "1.1"
         self._wants_continue = b"expect" in fields and self._can_chunk and fields[b"expect"].lower() == b"100-continue"
@@ -261,7 +262,7 @@ class Connection(asyncio.Protocol):
         }
 
     def _receive_body(self, data: bytes) -> None:
-        """Raises ApiError."""
+        """Raises Malformed."""
         if self._chunks is not None:
             self._receive_chunks(self._chunks, data)
             return
@@ -287,8 +288,8 @@ class Connection(asyncio.Protocol):
     def _go_on_with_body(self, data: bytes) -> None:
         try:
             self._receive_body(data)
-        except ApiError as error:
-            self._refuse(error)
+        except heads.Malformed as malformed:
+            self._refuse(_refusal(malformed))
             return
         if self._task is not None:
             self._hold_client_back()
@@ -408,7 +409,7 @@ class Connection(asyncio.Protocol):
             self._keep_alive = False
         if not self._keep_alive:
             lines += _CLOSE
-        return heads.answer(status, lines, headers)
+        return heads.answer(status, headers, more_lines=lines)
 
     def _is_much_left(self) -> bool:
         """Of the request, which is answered before it has come: too much to take in for the sake of the connection."""
@@ -474,7 +475,7 @@ class Connection(asyncio.Protocol):
         if not self._head_sent:
             headers, body = error_answer(error)
             lines = self._server.default_lines(self._state) + _CLOSE
-            self._transport.write(heads.answer(error.status, lines, headers) + body)
+            self._transport.write(heads.answer(error.status, headers, more_lines=lines) + body)
         self._linger()
         self._lose()
 
@@ -542,6 +543,11 @@ class Connection(asyncio.Protocol):
             self._watch_unsent()
         else:
             self._transport.abort()
+
+
+def _refusal(malformed: heads.Malformed) -> ApiError:
+    reason = str(malformed)
+    return errors.headers_too_large(reason) if isinstance(malformed, heads.TooLarge) else errors.not_http(reason)
 
 
 def _address(name: Any) -> tuple[str, int] | None:

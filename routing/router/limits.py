@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from routing.router import errors
+from routing.router import errors, heads
 from routing.router.asgi import Fields, Headers, Receive, Scope
 
-MAX_HEAD = 64 * 1024  # bytes of a request's headers
-MOST_HEADERS = 100
 LINGER_BYTES, LINGER_SECONDS = 64 * 1024 * 1024, 10.0
 _HOSTS_KEPT = 100
 
@@ -50,30 +48,15 @@ def _without_port(host: bytes) -> bytes:
 
 
 def check_framing(headers: Headers) -> None:
-    """Refuse what a server behind us might cut up differently (request smuggling). Raises ApiError."""
-    lengths = hosts = encodings = 0
-    for name, value in headers:
-        if name == b"content-length":
-            lengths += 1
-        elif name == b"host":
-            hosts += 1
-        elif name == b"transfer-encoding":
-            encodings += 1
-            if value.lower() != b"chunked":
-                raise errors.bad_request("Transfer-Encoding must be chunked")
-    if lengths + encodings > 1:
-        raise errors.bad_request("More than one of Content-Length and Transfer-Encoding")
-    if hosts > 1:
-        raise errors.bad_request("More than one Host")
-    check_size(headers)
-
-
-def check_size(headers: Headers, *, more: int = 0) -> None:
-    """`more`: bytes of the head that are in no header. Raises ApiError."""
-    if len(headers) > MOST_HEADERS:
-        raise errors.too_many_headers(MOST_HEADERS)
-    if more + sum([len(name) + len(value) for name, value in headers]) > MAX_HEAD:
-        raise errors.headers_too_large(MAX_HEAD)
+    """What our own server has refused by itself, for one that has not (request smuggling). Raises ApiError."""
+    fields = dict(headers)
+    try:
+        heads.body_length("1.1", headers, fields)
+        heads.check_host("1.0", headers, fields)
+    except heads.Malformed as error:
+        raise errors.not_http(str(error)) from None
+    if sum([len(name) + len(value) for name, value in headers]) > heads.MAX_SIZE:
+        raise errors.headers_too_large(f"more than {heads.MAX_SIZE} bytes")
 
 
 async def read_body(scope: Scope, receive: Receive, *, limit: int, within: float) -> bytes:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,8 +39,11 @@ class Broken(UpstreamError):
 
 @dataclass(frozen=True, slots=True)
 class StreamedBody:
-    chunks: object
-    length: int | None
+    """A body that is sent while it comes, and can be sent only once. What `chunks` raises, `open` raises, unless the
+    worker has answered by then."""
+
+    chunks: AsyncIterator[bytes]
+    length: int | None  # of them all; None = not known
 
 
 Body = bytes | StreamedBody
@@ -50,9 +54,9 @@ class UpstreamRequest:
     ip: str
     port: int
     path: bytes
-    headers: Headers  # complete, but for Host and Content-Length
-    body: bytes
-    first_byte_timeout: float | None = None
+    headers: Headers  # complete, but for Host and what frames the body
+    body: Body
+    first_byte_timeout: float | None = None  # seconds, once the body has been sent; None = the transport's own
 
 
 class UpstreamResponse(Protocol):
