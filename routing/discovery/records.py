@@ -195,7 +195,7 @@ class Usage:
     key_id: str
     model_id: str
     instance_id: str
-    operation: str  # "chat", "completions", "embeddings", ...: routing.router.surfaces
+    operation: str  # "chat", "completions", "embeddings", ...: routing.router.bodies.surfaces
     status: int  # HTTP's; 499 = the client left before the end
     streamed: bool
     input_tokens: int

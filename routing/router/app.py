@@ -16,27 +16,30 @@ from routing.discovery.directory import SCRIPTS, Directory
 from routing.discovery.link import Link
 from routing.discovery.sealing import Sealer
 from routing.discovery.snapshot import REDRAW_EVERY, Snapshot
-from routing.router import dialects, disconnects, errors, heartbeats, limits, metrics, route_report, served_models
+from routing.router import errors, heartbeats, limits, served_models
 from routing.router.asgi import Fields, Receive, Scope, Send, answer_error
+from routing.router.bodies import dialects
+from routing.router.bodies.surfaces import BY_PATH
+from routing.router.choice.selection import Selection
+from routing.router.choice.waiting import WaitingRoom
+from routing.router.clients.usage import FLUSH_EVERY, UsageReport
 from routing.router.config import Config
-from routing.router.connections import Connections
 from routing.router.cors import Cors
 from routing.router.errors import ApiError
 from routing.router.health import Health
 from routing.router.heartbeats import Heartbeats
-from routing.router.http11 import Pool
 from routing.router.ids import unique_ids
 from routing.router.limits import AllowedHosts, ClientGone
-from routing.router.operators import Operators
 from routing.router.presence import ANNOUNCE_EVERY, Presence
 from routing.router.proxy import Proxy
-from routing.router.route_report import RouteReport
-from routing.router.selection import Selection
 from routing.router.served_models import ServedModels
-from routing.router.sight import Sight
-from routing.router.surfaces import BY_PATH
-from routing.router.usage import FLUSH_EVERY, UsageReport
-from routing.router.waiting import WaitingRoom
+from routing.router.sight import metrics, route_report
+from routing.router.sight.operators import Operators
+from routing.router.sight.route_report import RouteReport
+from routing.router.sight.sight import Sight
+from routing.router.wire import disconnects
+from routing.router.wire.connections import Connections
+from routing.router.wire.http11 import Pool
 
 log = logging.getLogger(__name__)
 

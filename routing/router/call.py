@@ -8,11 +8,11 @@ from typing import Protocol
 from routing.discovery.directory import Admission
 from routing.discovery.records import Allowance, ClientKey, ServedModel
 from routing.router.asgi import Headers, Send
-from routing.router.metering import Tap
+from routing.router.bodies.metering import Tap
+from routing.router.bodies.surfaces import Surface
+from routing.router.choice.selection import Place
 from routing.router.passage import Passage
-from routing.router.selection import Place
-from routing.router.surfaces import Surface
-from routing.router.upstream import Body
+from routing.router.wire.upstream import Body
 
 
 class Question(Protocol):

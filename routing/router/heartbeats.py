@@ -11,7 +11,7 @@ from routing.discovery.directory import Directory, Heard
 from routing.discovery.records import Heartbeat
 from routing.router import errors, limits
 from routing.router.asgi import Receive, Scope, Send, answer_json
-from routing.router.authentication import bearer_sha256
+from routing.router.clients.authentication import bearer_sha256
 from routing.router.errors import ApiError
 
 PATH = "/internal/heartbeat"

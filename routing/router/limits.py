@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from routing.router import errors, heads
+from routing.router import errors
 from routing.router.asgi import Fields, Headers, Receive, Scope
+from routing.router.wire import heads
 
 LINGER_BYTES, LINGER_SECONDS = 64 * 1024 * 1024, 10.0
 _HOSTS_KEPT = 100

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from routing.router.asgi import Scope
-from routing.router.trace_context import Trace
+from routing.router.sight.trace_context import Trace
 
 
 @dataclass(slots=True)

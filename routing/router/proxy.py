@@ -15,19 +15,22 @@ from routing.discovery.directory import AllFull, Directory, IndexLost, NoneReady
 from routing.discovery.records import ServedModel, Target
 from routing.discovery.sealing import SealBroken, Sealer
 from routing.discovery.snapshot import Snapshot
-from routing.router import admission, errors, forms, limits, payloads, relay, spending
+from routing.router import errors, limits, relay
 from routing.router.asgi import HOP_BY_HOP, Fields, Receive, Scope, Send, without
-from routing.router.authentication import authenticate
-from routing.router.balancer import RetryBudget
+from routing.router.bodies import forms, payloads
+from routing.router.bodies.surfaces import Surface
 from routing.router.call import Call, Question
+from routing.router.choice.balancer import RetryBudget
+from routing.router.choice.selection import Place, Selection
+from routing.router.choice.waiting import QueueFull, WaitedInVain, WaitingRoom
+from routing.router.clients import admission, spending
+from routing.router.clients.authentication import authenticate
 from routing.router.config import Config
-from routing.router.disconnects import WhileConnected
 from routing.router.errors import ApiError
 from routing.router.limits import ClientGone
 from routing.router.passage import Beginner, Observer, Passage
-from routing.router.selection import Place, Selection
-from routing.router.surfaces import Surface
-from routing.router.upstream import (
+from routing.router.wire.disconnects import WhileConnected
+from routing.router.wire.upstream import (
     Broken,
     ClosedUnanswered,
     FirstByteTimeout,
@@ -37,7 +40,6 @@ from routing.router.upstream import (
     UpstreamRequest,
     UpstreamResponse,
 )
-from routing.router.waiting import QueueFull, WaitedInVain, WaitingRoom
 
 log = logging.getLogger(__name__)
 

@@ -7,12 +7,14 @@ import time
 from dataclasses import dataclass
 
 from routing.discovery.records import Target
-from routing.router import admission, dialects, errors
+from routing.router import errors
 from routing.router.asgi import HOP_BY_HOP, header, without
+from routing.router.bodies import dialects
+from routing.router.bodies.metering import tap_for
 from routing.router.call import Call
+from routing.router.clients import admission
 from routing.router.errors import ApiError
-from routing.router.metering import tap_for
-from routing.router.upstream import UpstreamError, UpstreamResponse
+from routing.router.wire.upstream import UpstreamError, UpstreamResponse
 
 log = logging.getLogger(__name__)
 

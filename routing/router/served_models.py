@@ -8,9 +8,9 @@ from routing.discovery.directory import Directory, IndexLost
 from routing.discovery.records import ServedModel
 from routing.discovery.snapshot import Snapshot
 from routing.router import errors
-from routing.router.admission import may_call
 from routing.router.asgi import Scope, Send, answer_json
-from routing.router.authentication import authenticate
+from routing.router.clients.admission import may_call
+from routing.router.clients.authentication import authenticate
 
 PATH = "/v1/models"
 

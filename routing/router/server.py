@@ -14,10 +14,10 @@ import uvicorn
 from uvicorn.server import ServerState
 from uvicorn.supervisors import Multiprocess
 
-from routing.router import shared_counts
 from routing.router.app import Router
 from routing.router.config import Config, ConfigError
-from routing.router.http_server import HttpServer
+from routing.router.sight import shared_counts
+from routing.router.wire.http_server import HttpServer
 
 _BACKLOG = 2048
 

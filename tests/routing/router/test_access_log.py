@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from routing import addresses
-from routing.router.access_log import AccessLog
 from routing.router.config import ConfigError
-from routing.router.line_writer import LineWriter
 from routing.router.passage import Passage, Tokens
+from routing.router.sight.access_log import AccessLog
+from routing.router.sight.line_writer import LineWriter
 from tests.routing.router.fleet import until
 
 
@@ -210,7 +210,7 @@ def read_all(reader: int, writer: LineWriter) -> bytes:
 
 def test_processes_that_share_a_pipe_never_mix_their_lines(tmp_path: Path) -> None:
     code = (
-        "import sys; from routing.router.line_writer import LineWriter\n"
+        "import sys; from routing.router.sight.line_writer import LineWriter\n"
         "writer = LineWriter('-')\n"
         "for _ in range(40): writer.write((sys.argv[1] * 600 + '\\n').encode() * 100)\n"
         "writer.close(within=60)"

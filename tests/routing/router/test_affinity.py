@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from routing.discovery.records import Candidate, Target
 from routing.discovery.snapshot import Crowd
-from routing.router.affinity import Ring, Rings, bound
+from routing.router.choice.affinity import Ring, Rings, bound
 
 KEYS = [b"conversation %d" % n for n in range(2000)]
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from routing.discovery.records import Candidate, Target
-from routing.router.balancer import Resting, RetryBudget, least_busy
+from routing.router.choice.balancer import Resting, RetryBudget, least_busy
 
 
 def candidate(instance_id: str, *, weight: float = 1.0) -> Candidate:

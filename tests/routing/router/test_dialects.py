@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from routing.router import dialects, errors
+from routing.router import errors
+from routing.router.bodies import dialects
+from routing.router.bodies.surfaces import BY_PATH
 from routing.router.errors import ApiError
-from routing.router.surfaces import BY_PATH
 
 CHAT = BY_PATH["/v1/chat/completions"]
 MESSAGES = BY_PATH["/v1/messages"]

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.router.metering import Tap, tap_for
+from routing.router.bodies.metering import Tap, tap_for
+from routing.router.bodies.surfaces import BY_PATH, Surface
 from routing.router.passage import Tokens
-from routing.router.surfaces import BY_PATH, Surface
 
 CHAT = BY_PATH["/v1/chat/completions"]
 COMPLETIONS = BY_PATH["/v1/completions"]

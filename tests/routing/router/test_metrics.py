@@ -16,13 +16,13 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from routing import addresses
-from routing.router.counts import Counts
 from routing.router.errors import ApiError
-from routing.router.exposition import Reading
-from routing.router.metrics import PATH, Metrics
-from routing.router.operators import Operators
 from routing.router.passage import Passage, Tokens
-from routing.router.shared_counts import SharedCounts
+from routing.router.sight.counts import Counts
+from routing.router.sight.exposition import Reading
+from routing.router.sight.metrics import PATH, Metrics
+from routing.router.sight.operators import Operators
+from routing.router.sight.shared_counts import SharedCounts
 from tests.routing.router.asking import ask
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]

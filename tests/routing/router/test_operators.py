@@ -7,7 +7,7 @@ import pytest
 from routing import addresses
 from routing.router.asgi import Send
 from routing.router.errors import ApiError
-from routing.router.operators import Operators
+from routing.router.sight.operators import Operators
 from tests.routing.router.asking import ask
 
 INSIDE = addresses.networks(["10.0.0.0/8", "127.0.0.0/8"])

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from routing.router.bodies.payloads import Asked, FormReader, read_json
+from routing.router.bodies.surfaces import BY_PATH, Surface
 from routing.router.errors import ApiError
-from routing.router.payloads import Asked, FormReader, read_json
-from routing.router.surfaces import BY_PATH, Surface
 
 CHAT = BY_PATH["/v1/chat/completions"]
 COMPLETIONS = BY_PATH["/v1/completions"]

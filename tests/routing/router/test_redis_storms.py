@@ -145,9 +145,7 @@ async def clients(scene: Scene) -> AsyncIterator[None]:
             scene.answers[f"{answer.status_code}{come_back}"] += 1
 
     limits = httpx.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS)
-    async with httpx.AsyncClient(
-        base_url=fleet.router.url, headers=fleet.headers, timeout=20, limits=limits
-    ) as client:
+    async with httpx.AsyncClient(base_url=fleet.router.url, headers=fleet.headers, timeout=20, limits=limits) as client:
         asking = [asyncio.create_task(keep_asking(client)) for _ in range(CLIENTS)]
         try:
             yield

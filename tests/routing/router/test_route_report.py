@@ -17,8 +17,8 @@ from routing.discovery.link import Link
 from routing.discovery.publisher import Publisher
 from routing.discovery.records import Endpoint, Routing, ServedModel
 from routing.router.errors import ApiError
-from routing.router.operators import Operators
-from routing.router.route_report import PATH, RouteReport
+from routing.router.sight.operators import Operators
+from routing.router.sight.route_report import PATH, RouteReport
 from tests.routing.discovery import truth
 from tests.routing.discovery.redis_server import RedisServer
 from tests.routing.router.asking import ask

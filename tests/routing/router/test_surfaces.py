@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from routing.router.surfaces import BY_PATH
+from routing.router.bodies.surfaces import BY_PATH
 
 
 def test_every_path_has_an_operation_of_its_own() -> None:

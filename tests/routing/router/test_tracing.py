@@ -14,8 +14,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 from routing.router.asgi import Headers
 from routing.router.config import ConfigError
 from routing.router.passage import Passage, Tokens
-from routing.router.trace_context import Trace, parent_of
-from routing.router.tracing import Tracing
+from routing.router.sight.trace_context import Trace, parent_of
+from routing.router.sight.tracing import Tracing
 
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAMPLED = [(b"traceparent", f"00-{TRACE_ID}-{SPAN_ID}-01".encode()), (b"tracestate", b"vendor=value")]
@@ -221,7 +221,7 @@ def test_without_the_packages_it_names_what_to_install() -> None:
     code = (
         "import sys; sys.modules['opentelemetry'] = None\n"
         "from routing.router.config import ConfigError\n"
-        "from routing.router.tracing import Tracing\n"
+        "from routing.router.sight.tracing import Tracing\n"
         "try: Tracing(share=1)\n"
         "except ConfigError as error: print(error)"
     )

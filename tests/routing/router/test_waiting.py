@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from routing.router.waiting import QueueFull, WaitedInVain, WaitingRoom
+from routing.router.choice.waiting import QueueFull, WaitedInVain, WaitingRoom
 
 LATER = 1e12
 

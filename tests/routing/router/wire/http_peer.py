@@ -13,7 +13,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from routing.router.asgi import Message, Receive, Scope, Send
-from routing.router.http_server import HttpServer
+from routing.router.wire.http_server import HttpServer
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 

@@ -7,9 +7,9 @@ import random
 import httptools
 import pytest
 
-from routing.router import heads
 from routing.router.asgi import Headers
-from routing.router.heads import Malformed
+from routing.router.wire import heads
+from routing.router.wire.heads import Malformed
 
 REQUESTS = (
     b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost:8080\r\nContent-Length: 0\r\nAuthorization: Bearer inv_x",

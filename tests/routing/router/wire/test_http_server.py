@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from routing.router.asgi import Message, Receive, Scope, Send
-from routing.router.disconnects import EXTENSION, WhileConnected
-from routing.router.http_server import ClientDisconnected
+from routing.router.wire.disconnects import EXTENSION, WhileConnected
+from routing.router.wire.http_server import ClientDisconnected
 from tests.routing.router.fleet import until
 from tests.routing.router.wire.http_peer import (
     Recorder,

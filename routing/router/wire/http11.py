@@ -10,11 +10,11 @@ import asyncio
 from math import inf
 from typing import cast
 
-from routing.router import heads
 from routing.router.asgi import Headers
-from routing.router.chunks import ChunkedBody
-from routing.router.deadlines import Deadline
-from routing.router.upstream import (
+from routing.router.wire import heads
+from routing.router.wire.chunks import ChunkedBody
+from routing.router.wire.deadlines import Deadline
+from routing.router.wire.upstream import (
     Broken,
     ClosedUnanswered,
     FirstByteTimeout,

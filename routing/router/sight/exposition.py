@@ -14,9 +14,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from routing.router import counts as bounds
-from routing.router import gen_ai
-from routing.router.counts import Counts, Histogram, Key, Series, added
+from routing.router.sight import counts as bounds
+from routing.router.sight import gen_ai
+from routing.router.sight.counts import Counts, Histogram, Key, Series, added
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 Labels = tuple[str, ...]

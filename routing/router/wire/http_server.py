@@ -19,11 +19,12 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.server import ServerState
 
-from routing.router import disconnects, errors, heads, limits
+from routing.router import errors, limits
 from routing.router.asgi import Headers, Message, Scope, error_answer
-from routing.router.chunks import ChunkedBody
-from routing.router.deadlines import Deadline
 from routing.router.errors import ApiError
+from routing.router.wire import disconnects, heads
+from routing.router.wire.chunks import ChunkedBody
+from routing.router.wire.deadlines import Deadline
 
 log = logging.getLogger(__name__)
 

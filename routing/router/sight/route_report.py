@@ -16,7 +16,7 @@ from routing.discovery.records import Routing, ServedModel
 from routing.discovery.route_report import Standing
 from routing.router import errors
 from routing.router.asgi import Scope, Send, answer_json
-from routing.router.operators import Operators
+from routing.router.sight.operators import Operators
 
 PATH = "/debug/route"
 

@@ -22,9 +22,9 @@ from routing.discovery.directory import (
 )
 from routing.discovery.records import Allowance, ServedModel, Target
 from routing.discovery.snapshot import Snapshot
-from routing.router.affinity import Rings, bound
-from routing.router.balancer import Resting, least_busy
-from routing.router.waiting import WaitingRoom
+from routing.router.choice.affinity import Rings, bound
+from routing.router.choice.balancer import Resting, least_busy
+from routing.router.choice.waiting import WaitingRoom
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
+from routing.router.bodies.surfaces import Surface
 from routing.router.errors import ApiError
-from routing.router.surfaces import Surface
 
 # Anthropic's types of errors by HTTP status, as its API documents them ("Errors").
 _ANTHROPIC_TYPES = {

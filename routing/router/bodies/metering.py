@@ -9,8 +9,8 @@ import json
 import re
 from typing import Any
 
+from routing.router.bodies.surfaces import Surface
 from routing.router.passage import Tokens
-from routing.router.surfaces import Surface
 
 _USAGE = b'"usage"'  # inside a text JSON writes \"usage\", so these bytes are a key, or a text that is this one word
 _NO_USAGE = re.compile(rb'"usage"\s*:\s*null')

@@ -24,10 +24,10 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from routing.router import gen_ai
 from routing.router.config import ConfigError
 from routing.router.passage import Passage
-from routing.router.trace_context import Parent, Trace
+from routing.router.sight import gen_ai
+from routing.router.sight.trace_context import Parent, Trace
 
 Attributes = Mapping[str, str | int | float | bool]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from routing.router.asgi import Scope
 from routing.router.config import ConfigError
 from routing.router.passage import Passage
-from routing.router.trace_context import Trace, parent_of
+from routing.router.sight.trace_context import Trace, parent_of
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -30,7 +30,7 @@ class Tracing:
 
     def __init__(self, *, share: float, exporter: SpanExporter | None = None) -> None:
         try:
-            from routing.router.spans import Spans
+            from routing.router.sight.spans import Spans
         except ImportError:
             raise ConfigError("ROUTER_TRACING needs what requirements/tracing.txt lists; install it") from None
         self._spans = Spans(exporter)

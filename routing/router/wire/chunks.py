@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httptools
 
-from routing.router.heads import MAX_SIZE, Malformed, TooLarge
+from routing.router.wire.heads import MAX_SIZE, Malformed, TooLarge
 
 _HEAD = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
 

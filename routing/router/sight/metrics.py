@@ -12,13 +12,13 @@ from bisect import bisect_left
 from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 
-from routing.router import counts as bounds
 from routing.router.asgi import Scope, Send, header
-from routing.router.counts import Counts, Key, Series
-from routing.router.exposition import Reading, render
-from routing.router.operators import Operators
 from routing.router.passage import Passage
-from routing.router.shared_counts import SharedCounts
+from routing.router.sight import counts as bounds
+from routing.router.sight.counts import Counts, Key, Series
+from routing.router.sight.exposition import Reading, render
+from routing.router.sight.operators import Operators
+from routing.router.sight.shared_counts import SharedCounts
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from routing.router import errors
-from routing.router.surfaces import Surface
+from routing.router.bodies.surfaces import Surface
 
 # What is wrong with a form is told to the client, who could fill our log with it.
 logging.getLogger("python_multipart").setLevel(logging.ERROR)

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from routing import addresses
 from routing.router.asgi import Scope
 from routing.router.config import ConfigError
-from routing.router.line_writer import LineWriter
 from routing.router.passage import Passage
+from routing.router.sight.line_writer import LineWriter
 
 _GATHER_FOR, _GATHER_BYTES = 0.1, 64 * 1024  # seconds; whichever comes first
 _LAST_WRITE_WITHIN = 2.0  # seconds

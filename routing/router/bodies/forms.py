@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from routing.router import errors
 from routing.router.asgi import Fields, Receive
+from routing.router.bodies.payloads import FormReader
 from routing.router.limits import ClientGone
-from routing.router.payloads import FormReader
-from routing.router.upstream import StreamedBody
+from routing.router.wire.upstream import StreamedBody
 
 
 class _Arrival:

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 
 from routing.discovery.link import Link
 from routing.discovery.snapshot import Snapshot
-from routing.router import shared_counts
-from routing.router.access_log import AccessLog
+from routing.router.choice.selection import Selection
+from routing.router.choice.waiting import WaitingRoom
 from routing.router.config import Config
-from routing.router.connections import Connections
-from routing.router.exposition import Reading
-from routing.router.metrics import Metrics
-from routing.router.operators import Operators
 from routing.router.passage import Beginner, Observer
-from routing.router.selection import Selection
-from routing.router.tracing import Tracing
-from routing.router.waiting import WaitingRoom
+from routing.router.sight import shared_counts
+from routing.router.sight.access_log import AccessLog
+from routing.router.sight.exposition import Reading
+from routing.router.sight.metrics import Metrics
+from routing.router.sight.operators import Operators
+from routing.router.sight.tracing import Tracing
+from routing.router.wire.connections import Connections
 
 
 class Sight:
