@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='apikey',
             name='last_used_at',
-            field=models.DateTimeField(editable=False, help_text='When it last called a model, to the minute; null: never', null=True),
+            field=models.DateTimeField(editable=False, help_text='When it last called a model, to the minute; empty: never', null=True),
         ),
         migrations.AddField(
             model_name='apikey',

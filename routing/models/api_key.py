@@ -71,7 +71,7 @@ class ApiKey(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_used_at = models.DateTimeField(
-        null=True, editable=False, help_text="When it last called a model, to the minute; null: never"
+        null=True, editable=False, help_text="When it last called a model, to the minute; empty: never"
     )
 
     allowed_models = ArrayField(
