@@ -313,7 +313,8 @@ class Proxy:
     def _request(self, place: Place, call: Call) -> UpstreamRequest:
         surface, question, target, model = call.surface, call.question, place.target, call.model
         ask_usage = question.streamed and surface.usage_on_demand and not question.wants_usage
-        headers = without(call.headers, _NOT_SENT_ON)
+        # A server that takes "_" for "-" would read what we have refused or replaced.
+        headers = [each for each in without(call.headers, _NOT_SENT_ON) if b"_" not in each[0]]
         headers.append((b"authorization", self._bearer(target)))
         headers.append((b"x-request-id", call.passage.request_id.encode()))
         if call.passage.trace is not None:

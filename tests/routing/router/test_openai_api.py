@@ -173,6 +173,7 @@ async def test_the_body_goes_through_byte_by_byte(fleet: Fleet) -> None:
 async def test_the_worker_gets_its_own_key_and_none_of_the_clients_secrets(fleet: Fleet) -> None:
     headers = fleet.headers | {
         "x-api-key": "secret",
+        "x_api_key": "secret",
         "cookie": "secret",
         "connection": "keep-alive, x-hop",
         "x-hop": "secret",
