@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import hiredis
-from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 
+from routing.discovery.redis_url import RedisAddress
 from routing.discovery.scripts import Script
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Link:
     """
 
     def __init__(self, url: str, *, scripts: Sequence[Script] = (), timeout: float = 1.0) -> None:
-        self._address: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
+        self._address = RedisAddress.of(url)
         self._scripts = scripts
         self._timeout = timeout
         self._connection: _Connection | None = None
@@ -138,16 +138,12 @@ class Link:
 
     async def _open(self) -> _Connection:
         loop = asyncio.get_running_loop()
-        kind = self._address.get("connection_class")
-        if kind is UnixDomainSocketConnection:
-            _, connection = await loop.create_unix_connection(self._make, self._address["path"])
+        address = self._address
+        if address.path:
+            _, connection = await loop.create_unix_connection(self._make, address.path)
             return connection
-        _, connection = await loop.create_connection(
-            self._make,
-            self._address.get("host", "localhost"),
-            self._address.get("port", 6379),
-            ssl=ssl.create_default_context() if kind is SSLConnection else None,
-        )
+        tls = ssl.create_default_context() if address.tls else None
+        _, connection = await loop.create_connection(self._make, address.host, address.port, ssl=tls)
         return connection
 
     def _make(self) -> _Connection:
@@ -155,11 +151,12 @@ class Link:
 
     async def _greet(self, connection: _Connection) -> None:
         commands: list[tuple[Argument, ...]] = []
-        if "password" in self._address:
-            user = [self._address["username"]] if "username" in self._address else []
-            commands.append(("AUTH", *user, self._address["password"]))
-        if self._address.get("db"):
-            commands.append(("SELECT", self._address["db"]))
+        address = self._address
+        if address.password:
+            user = [address.username] if address.username else []
+            commands.append(("AUTH", *user, address.password))
+        if address.db:
+            commands.append(("SELECT", address.db))
         commands += [("SCRIPT", "LOAD", script.text) for script in self._scripts]
         commands.append(("PING",))
         await asyncio.gather(*(connection.send(pack(each)) for each in commands))

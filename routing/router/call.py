@@ -44,6 +44,9 @@ class Question(Protocol):
     def resendable(self) -> bool:
         """Whether another instance may still be asked."""
 
+    def forget(self) -> None:
+        """Nobody will be asked again."""
+
     def prefix(self) -> bytes | None: ...
 
     def body_for(self, model_id: str, *, ask_usage: bool) -> Body: ...

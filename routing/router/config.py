@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from redis.connection import parse_url
-
 from routing import addresses
 from routing.discovery import timing
+from routing.discovery.redis_url import RedisAddress
 from routing.discovery.sealing import Sealer
 
 
@@ -136,7 +135,7 @@ class _Reader:
     def redis_url(self, name: str) -> str:
         url = self._required(name)
         try:
-            parse_url(url)  # type: ignore[no-untyped-call]
+            RedisAddress.of(url)
         except ValueError as error:
             raise ConfigError(f"{name}: {error}") from None
         return url

@@ -266,10 +266,9 @@ class Proxy:
         target, passage = place.target, call.passage
         passage.model_id, passage.instance_id = place.model_id, target.instance_id
         passage.attempts += 1
-        request = self._request(place, call)
         passage.sent_at = time.perf_counter()
         try:
-            response = await self._open(request)
+            response = await self._open(self._request(place, call))
         except Unreachable as error:
             self._selection.failed(place, "unreachable", at_once=True)
             gone = isinstance(error, _GoneWithIt)

@@ -64,6 +64,7 @@ async def _relay_events(response: UpstreamResponse, call: Call) -> None:
     hides = call.surface.usage_on_demand and not call.question.wants_usage
     tap = call.tap = tap_for(call.surface, streamed=True, hide_usage=hides)
     call.is_events = True
+    call.question.forget()
     # It may end with an event of ours, and lack one of the engine's: a length would forbid that.
     await _start(response, call, without_length=True)
     while chunk := await response.read():

@@ -64,6 +64,9 @@ class FormQuestion:
     def size(self) -> int:
         return self.length or 0
 
+    def forget(self) -> None:
+        self.held = b""
+
     def prefix(self) -> bytes | None:
         return None
 

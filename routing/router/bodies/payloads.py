@@ -92,12 +92,13 @@ class Asked:
     """
 
     resendable = True
-    __slots__ = ("_body", "_request", "_surface", "model", "streamed", "wants_usage")
+    __slots__ = ("_body", "_prompt", "_request", "_surface", "model", "streamed", "wants_usage")
 
     def __init__(self, body: bytes, request: _Json, surface: Surface, *, model: str) -> None:
         self._body = body
         self._request = request
         self._surface = surface
+        self._prompt = -1  # tokens; not counted yet
         self.model = model
         self.streamed = surface.streams and _is_true(request.get("stream"))
         # False: the client left it out of a stream, so if it is asked for, it is not to be shown to him.
@@ -111,13 +112,21 @@ class Asked:
     @property
     def prompt_estimate(self) -> int:
         """Tokens of the input."""
-        return _prompt_tokens(self._request, self._body)
+        if self._prompt < 0:
+            self._prompt = _prompt_tokens(self._request, self._body)
+        return self._prompt
 
     @property
     def token_estimate(self) -> int:
         """What to reserve before the engine has counted: of input and output together."""
         output = _output_tokens(self._request) if self._surface.generates else 0
-        return _prompt_tokens(self._request, self._body) + output
+        return self.prompt_estimate + output
+
+    def forget(self) -> None:
+        """The engine has begun to answer, and nobody will be asked again: a stream may last for an hour, and its
+        request needn't. What is known of it stays."""
+        self._prompt = self.prompt_estimate
+        self._body, self._request = b"", {}
 
     def prefix(self) -> bytes | None:
         """The beginning of the conversation, the same for each of its turns; at most some 8 KB. None = it has none."""
