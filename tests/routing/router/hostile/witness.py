@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from routing.router import surfaces
+from routing.router.bodies import surfaces
 from tests.routing.router import engine as engines
 
 _FIRST_LINE = re.compile(rb"POST (/[a-z0-9/_]+) HTTP/1\.1")
