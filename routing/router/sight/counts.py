@@ -5,7 +5,7 @@ A request costs a look-up and a few additions to plain lists; all the rest is do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -89,3 +89,14 @@ def added(one: Histogram, other: Histogram) -> Histogram:
 def _add_up(total: dict[str, int], more: dict[str, int]) -> None:
     for name, count in more.items():
         total[name] = total.get(name, 0) + count
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is so at this moment in a process."""
+
+    running: Mapping[str, int]  # requests that an instance is at work on, by model
+    waiting: Mapping[str, int]  # requests that wait for a free place, by model
+    connections: int  # of clients, open
+    redis_connected: bool
+    snapshot_age: float  # seconds since the index was last seen whole; inf = never

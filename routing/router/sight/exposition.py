@@ -7,7 +7,6 @@ the name of vLLM's like metric follows our prefix, where it has one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -16,23 +15,12 @@ from prometheus_client.registry import Collector
 
 from routing.router.sight import counts as bounds
 from routing.router.sight import gen_ai
-from routing.router.sight.counts import Counts, Histogram, Key, Series, added
+from routing.router.sight.counts import Counts, Histogram, Key, Reading, Series, added
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 Labels = tuple[str, ...]
 
 _GEN_AI = ("gen_ai_operation_name", "gen_ai_request_model", "gen_ai_provider_name")
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What is so at this moment in a process."""
-
-    running: Mapping[str, int]  # requests that an instance is at work on, by model
-    waiting: Mapping[str, int]  # requests that wait for a free place, by model
-    connections: int  # of clients, open
-    redis_connected: bool
-    snapshot_age: float  # seconds since the index was last seen whole; inf = never
 
 
 def render(counts: Counts, readings: Sequence[Reading], *, accept: str) -> tuple[bytes, str]:

@@ -9,14 +9,13 @@ import asyncio
 import logging
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 
 from routing.router.asgi import Scope, Send, header
 from routing.router.passage import Passage
 from routing.router.sight import counts as bounds
-from routing.router.sight.counts import Counts, Key, Series
-from routing.router.sight.exposition import Reading, render
+from routing.router.sight.counts import Counts, Key, Reading, Series
 from routing.router.sight.operators import Operators
 from routing.router.sight.shared_counts import SharedCounts
 
@@ -107,7 +106,7 @@ class Metrics:
     async def _page(self, accept: str) -> tuple[bytes, str]:
         reading = self._reading()
         if self._shared is None:
-            return await asyncio.to_thread(render, self._counts.copy(), [reading], accept=accept)
+            return await asyncio.to_thread(_render, self._counts.copy(), [reading], accept=accept)
         await self._save(self._shared, reading)
         return await asyncio.to_thread(_page_of_all, self._shared, accept)
 
@@ -169,4 +168,11 @@ def _observe_sent(series: Series, passage: Passage) -> None:
 
 def _page_of_all(shared: SharedCounts, accept: str) -> tuple[bytes, str]:
     counts, readings = shared.read(now=time.time())
+    return _render(counts, readings, accept=accept)
+
+
+def _render(counts: Counts, readings: Sequence[Reading], *, accept: str) -> tuple[bytes, str]:
+    # Prometheus' client is 3 MB that a process whom nobody asks can do without.
+    from routing.router.sight.exposition import render
+
     return render(counts, readings, accept=accept)

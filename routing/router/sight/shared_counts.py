@@ -19,8 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
-from routing.router.sight.counts import Counts
-from routing.router.sight.exposition import Reading
+from routing.router.sight.counts import Counts, Reading
 
 DIRECTORY = "ROUTER_METRICS_DIRECTORY"  # in the environment of the processes; not a setting
 

@@ -13,7 +13,7 @@ from routing.router.config import Config
 from routing.router.passage import Beginner, Observer
 from routing.router.sight import shared_counts
 from routing.router.sight.access_log import AccessLog
-from routing.router.sight.exposition import Reading
+from routing.router.sight.counts import Reading
 from routing.router.sight.metrics import Metrics
 from routing.router.sight.operators import Operators
 from routing.router.sight.tracing import Tracing

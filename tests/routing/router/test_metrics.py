@@ -18,8 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from routing import addresses
 from routing.router.errors import ApiError
 from routing.router.passage import Passage, Tokens
-from routing.router.sight.counts import Counts
-from routing.router.sight.exposition import Reading
+from routing.router.sight.counts import Counts, Reading
 from routing.router.sight.metrics import PATH, Metrics
 from routing.router.sight.operators import Operators
 from routing.router.sight.shared_counts import SharedCounts
