@@ -32,6 +32,7 @@ class Attack:
     statuses: frozenset[int] = REFUSED  # that the first answer may have
     may_reach: bool = False  # an engine may get the first request
     incomplete: bool = False  # the router can only wait for more, so that the attacker hangs up
+    later: bytes = b""  # what follows once the first request is answered, if the connection is still there
 
     def __repr__(self) -> str:
         shown = self.data if len(self.data) < 2000 else self.data[:1500] + b" ... " + self.data[-500:]
@@ -57,6 +58,11 @@ class Draw:
         incomplete: bool = False,
     ) -> Attack:
         return Attack(self.name, data, self.request_id, statuses, may_reach, incomplete)
+
+    def smuggling(self, data: bytes, *, statuses: frozenset[int] = REFUSED) -> Attack:
+        """One whose end is in doubt, and a request behind it: at once, or when the first was answered."""
+        at_once, later = (self.smuggled(), b"") if self.number % 2 else (b"", self.smuggled())
+        return Attack(self.name, data + at_once, self.request_id, statuses, later=later)
 
     def harmless(self, data: bytes, *, statuses: frozenset[int] = ANY_ANSWER) -> Attack:
         """One whose framing is right, so that an engine may get it, if what it says is right too."""

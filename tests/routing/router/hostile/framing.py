@@ -127,7 +127,7 @@ def both_length_and_chunks(draw: Draw) -> Attack:
     draw.random.shuffle(lines)
     if draw.random.random() < 0.3:
         lines.insert(1, b"x-between: 1")
-    return draw.attack(draw.request(*lines) + b"0\r\n\r\n" + draw.smuggled())
+    return draw.smuggling(draw.request(*lines) + b"0\r\n\r\n")
 
 
 def encodings_that_are_not_chunked(draw: Draw) -> Attack:
@@ -160,7 +160,7 @@ def encodings_that_are_not_chunked(draw: Draw) -> Attack:
         b"transfer-encoding: \xa0chunked",
         b"transfer encoding: chunked",
     )
-    return draw.attack(draw.request(line) + b"0\r\n\r\n" + draw.smuggled())
+    return draw.smuggling(draw.request(line) + b"0\r\n\r\n")
 
 
 def encodings_that_are_chunked(draw: Draw) -> Attack:
@@ -203,7 +203,7 @@ def two_lengths(draw: Draw) -> Attack:
         [b"content-length: %d" % length, b"content-length:"],
         [b"content-length: %d" % length] * draw.random.randint(3, 50),
     )
-    return draw.attack(draw.request(*lines) + body + draw.smuggled())
+    return draw.smuggling(draw.request(*lines) + body)
 
 
 def lengths_that_are_none(draw: Draw) -> Attack:
@@ -236,7 +236,7 @@ def lengths_that_are_none(draw: Draw) -> Attack:
         b"\xb9",
         b"10 0",
     )
-    return draw.attack(draw.request(b"content-length: " + value) + b"x" * 10 + draw.smuggled())
+    return draw.smuggling(draw.request(b"content-length: " + value) + b"x" * 10)
 
 
 def lengths_without_end(draw: Draw) -> Attack:
@@ -256,7 +256,7 @@ def lengths_spelled_strangely(draw: Draw) -> Attack:
 def lengths_with_space_before_the_colon(draw: Draw) -> Attack:
     body = draw.chat()
     space = draw.one_of(b" ", b"\t", b"  ", b"\x0b", b"\x00", b"\r\n ")
-    return draw.attack(draw.request(b"content-length" + space + b": %d" % len(body)) + body + draw.smuggled())
+    return draw.smuggling(draw.request(b"content-length" + space + b": %d" % len(body)) + body)
 
 
 def bodies_that_stop_short(draw: Draw) -> Attack:

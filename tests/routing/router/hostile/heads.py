@@ -174,7 +174,7 @@ def old_clients(draw: Draw) -> Attack:
 def old_clients_with_chunks(draw: Draw) -> Attack:
     """HTTP/1.0 has none, so that whoever is between us may have seen another body."""
     data = draw.request(b"transfer-encoding: chunked", version=b"HTTP/1.0") + draw.chunked(draw.chat())
-    return draw.harmless(data + draw.smuggled(), statuses=frozenset({200, 400}))
+    return draw.smuggling(data)
 
 
 def targets_on_other_servers(draw: Draw) -> Attack:
@@ -320,7 +320,7 @@ def other_protocols(draw: Draw) -> Attack:
         b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n\r\n",
         gzip.compress(b"GET / HTTP/1.1\r\n\r\n", mtime=0) + CRLF + CRLF,
     )
-    return draw.attack(preface + draw.smuggled(), statuses=NOT_HTTP)
+    return draw.smuggling(preface, statuses=NOT_HTTP)
 
 
 def noise(draw: Draw) -> Attack:
@@ -379,6 +379,21 @@ def headers_taken_off_by_connection(draw: Draw) -> Attack:
     return draw.harmless(draw.request(b"connection: " + b", ".join(named), body=draw.chat()))
 
 
+def headers_for_neighbours_only(draw: Draw) -> Attack:
+    """What Connection should have named, and did not."""
+    line = draw.one_of(
+        b"upgrade: h2c",
+        b"keep-alive: timeout=5",
+        b"proxy-connection: keep-alive",
+        b"te: trailers",
+        b"trailer: x",
+        b"proxy-authenticate: Basic",
+        b"connection:",
+        b"connection: ,,",
+    )
+    return draw.harmless(draw.request(line, body=draw.chat()))
+
+
 def methods(draw: Draw) -> Attack:
     method = draw.one_of(b"GET", b"HEAD", b"PUT", b"DELETE", b"PATCH", b"OPTIONS", b"TRACE", b"CONNECT", b"PROPFIND")
     target = draw.random.choice(PATHS)
@@ -409,5 +424,6 @@ GENERATORS = (
     keys_that_are_none,
     other_ways_to_say_who_one_is,
     headers_taken_off_by_connection,
+    headers_for_neighbours_only,
     methods,
 )

@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import psutil
 import pytest
 
-from tests.routing.discovery.redis_server import RedisServer
 from tests.routing.router.bare_client import BareClient, connect
 from tests.routing.router.fleet import Fleet, until
-from tests.routing.router.hostile import answers, bodies, framing, heads, witness
+from tests.routing.router.hostile import answers, bodies, framing, heads
 from tests.routing.router.hostile.answers import Answer, Malformed, check_envelope
 from tests.routing.router.hostile.attacks import Attack, Generator, Ground, corpus
 from tests.routing.router.hostile.witness import Witness
-from tests.routing.router.process import RouterProcess
 
 REQUESTS = int(os.environ.get("HOSTILE_REQUESTS", "10000"))
 SEED = int(os.environ.get("HOSTILE_SEED", "1"))
@@ -28,28 +25,6 @@ GENERATORS = (*framing.GENERATORS, *heads.GENERATORS, *bodies.GENERATORS)
 COUNT = -(-REQUESTS // len(GENERATORS))
 AT_ONCE = 16
 PATIENCE = 10  # seconds: who is not answered within them hangs
-
-
-@pytest.fixture(scope="module")
-def router(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RouterProcess]:
-    log = tmp_path_factory.mktemp("hostile") / "router.log"
-    router = RouterProcess(log, redis_url=redis_server.url, ROUTER_BODY_TIMEOUT="1", ROUTER_HEADER_TIMEOUT="1")
-    yield router
-    router.stop()
-
-
-@pytest.fixture
-def fleet(redis_server: RedisServer, router: RouterProcess) -> Iterator[Fleet]:
-    with redis_server.client() as store:
-        store.flushall()
-        yield Fleet(router=router, store=store)
-
-
-@pytest.fixture
-async def engine(fleet: Fleet) -> AsyncIterator[Witness]:
-    async with witness.listening() as engine:
-        fleet.add(engine.port)
-        yield engine
 
 
 @pytest.mark.parametrize("generator", GENERATORS, ids=[generator.__name__ for generator in GENERATORS])
@@ -88,9 +63,13 @@ async def strike_with_all(fleet: Fleet, attacks: list[Attack]) -> list[str]:
 async def strike(fleet: Fleet, attack: Attack) -> None:
     client = await connect(fleet.router.port)
     try:
-        sending = asyncio.create_task(send(client, attack, sentinel(fleet, attack)))
-        received = await receive(client, attack)
-        await sending
+        behind = sentinel(fleet, attack)
+        if attack.incomplete:
+            received = await exchange(client, attack.data, then_leave=True)
+        elif attack.later:
+            received = await exchange(client, attack.data, later=attack.later + behind)
+        else:
+            received = await exchange(client, attack.data + behind)
     finally:
         client.hang_up()
     check(attack, received)
@@ -102,27 +81,29 @@ def sentinel(fleet: Fleet, attack: Attack) -> bytes:
     return f"{head}x-request-id: sentinel-{attack.request_id}\r\n\r\n".format(key=fleet.key).encode()
 
 
-async def send(client: BareClient, attack: Attack, behind: bytes) -> None:
-    try:
-        if attack.incomplete:
-            await client.send(attack.data)
-            client.writer.write_eof()
-        else:
-            await client.send(attack.data + behind)
-    except ConnectionError:
-        pass  # the router has heard enough; what it said is there to be read
-
-
-async def receive(client: BareClient, attack: Attack) -> list[Answer]:
-    """All answers, until the router hangs up."""
+async def exchange(client: BareClient, data: bytes, *, later: bytes = b"", then_leave: bool = False) -> list[Answer]:
+    """All answers, until the router hangs up. `later`: sent once there is one."""
     received: list[Answer] = []
-    to_head = attack.data.startswith(b"HEAD ")
+    to_head = data.startswith(b"HEAD ")
+    sending = asyncio.create_task(send(client, data, then_leave=then_leave))
     try:
         while (answer := await answers.read(client.reader, to_head=to_head and not received)) is not None:
             received.append(answer)
+            if later and len(received) == 1:
+                await send(client, later)
     except ConnectionError:
         assert received, "it hung up without a word"
+    await sending
     return received
+
+
+async def send(client: BareClient, data: bytes, *, then_leave: bool = False) -> None:
+    try:
+        await client.send(data)
+        if then_leave:
+            client.writer.write_eof()
+    except ConnectionError:
+        pass  # the router has heard enough; what it said is there to be read
 
 
 def check(attack: Attack, received: list[Answer]) -> None:

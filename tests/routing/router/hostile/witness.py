@@ -20,7 +20,7 @@ _PATHS = frozenset(surface.engine_path for surface in surfaces.BY_PATH.values())
 _ONCE = (b"host", b"authorization", b"x-request-id")
 _NEVER = (
     *(b"connection", b"keep-alive", b"proxy-connection", b"proxy-authorization", b"te", b"trailer", b"upgrade"),
-    *(b"http2-settings", b"expect", b"cookie", b"x-api-key", b"api-key"),
+    *(b"proxy-authenticate", b"expect", b"cookie", b"x-api-key", b"api-key"),
 )
 _ANSWER = json.dumps(engines.chat_completion("fine")).encode()
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(_ANSWER)
