@@ -14,30 +14,35 @@ from tests.routing.router.hostile import answers
 from tests.routing.router.hostile.answers import Answer, check_envelope
 from tests.routing.router.hostile.witness import Witness
 
-HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer %b\r\n"
+HEAD = b"POST %b HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer %b\r\n"
+CHAT, FORM = b"/v1/chat/completions", b"/v1/audio/transcriptions"
 CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
+MULTIPART = b"content-type: multipart/form-data; boundary=b\r\ncontent-length: 1000000\r\n\r\n--b\r\n"
+FILE, MODEL = (
+    b"content-disposition: form-data; name=file\r\n\r\n",
+    b"content-disposition: form-data; name=model\r\n\r\n",
+)
 SLOWLY = {
-    "a head without end": (b"", b"x: y\r\n"),
-    "a header without end": (b"x: ", b"y"),
-    "a body without end": (b"content-length: 1000\r\n\r\n{", b" "),
-    "chunks without end": (CHUNKED, b"1\r\n \r\n"),
-    "a chunk without end": (CHUNKED + b"fff\r\n{", b" "),
-    "a chunk's size without end": (CHUNKED, b"0"),
-    "a chunk extension without end": (CHUNKED + b"5;", b"x"),
-    "trailers without end": (CHUNKED + b"2\r\n{}\r\n0\r\n", b"x: y\r\n"),
-    "a form's file without end": (
-        b"content-type: multipart/form-data; boundary=b\r\n" + CHUNKED + b"5\r\n--b\r\n\r\n",
-        b"1\r\nx\r\n",
-    ),
+    "a head without end": (CHAT, b"", b"x: y\r\n"),
+    "a header without end": (CHAT, b"x: ", b"y"),
+    "a body without end": (CHAT, b"content-length: 1000\r\n\r\n{", b" "),
+    "chunks without end": (CHAT, CHUNKED, b"1\r\n \r\n"),
+    "a chunk without end": (CHAT, CHUNKED + b"fff\r\n{", b" "),
+    "a chunk's size without end": (CHAT, CHUNKED, b"0"),
+    "a chunk extension without end": (CHAT, CHUNKED + b"5;", b"x"),
+    "trailers without end": (CHAT, CHUNKED + b"2\r\n{}\r\n0\r\n", b"x: y\r\n"),
+    "a form without end": (FORM, MULTIPART + FILE, b"x"),
+    "a form without end, its model named": (FORM, MULTIPART + MODEL + b"{model}\r\n--b\r\n" + FILE, b"x"),
 }
 
 
-@pytest.mark.parametrize(("beginning", "drop"), SLOWLY.values(), ids=SLOWLY)
+@pytest.mark.parametrize(("path", "beginning", "drop"), SLOWLY.values(), ids=SLOWLY)
 async def test_a_slow_sender_is_told_that_it_took_too_long(
-    fleet: Fleet, engine: Witness, beginning: bytes, drop: bytes
+    fleet: Fleet, engine: Witness, path: bytes, beginning: bytes, drop: bytes
 ) -> None:
     clients = [await connect(fleet.router.port) for _ in range(20)]
-    dripping = [asyncio.create_task(drip(client, HEAD % fleet.key.encode() + beginning, drop)) for client in clients]
+    request = HEAD % (path, fleet.key.encode()) + beginning.replace(b"{model}", fleet.model.encode())
+    dripping = [asyncio.create_task(drip(client, request, drop)) for client in clients]
 
     async with asyncio.timeout(10):
         told = await asyncio.gather(*(answers.read(client.reader) for client in clients))
@@ -64,7 +69,7 @@ async def test_who_says_nothing_at_all_is_sent_away(fleet: Fleet) -> None:
 async def test_slow_senders_keep_nobody_waiting(fleet: Fleet, engine: Witness) -> None:
     clients = [await connect(fleet.router.port) for _ in range(200)]
     for client in clients:
-        await client.send(HEAD % fleet.key.encode() + b"content-length: 1000\r\n\r\n{")
+        await client.send(HEAD % (CHAT, fleet.key.encode()) + b"content-length: 1000\r\n\r\n{")
 
     async with asyncio.timeout(5):
         good = await connect(fleet.router.port)
