@@ -33,7 +33,7 @@ class Config:
     heartbeat_stale_after: float = timing.HEARTBEAT_STALE_AFTER
     max_body_bytes: int = 10 * 1024 * 1024
     max_upload_bytes: int = 100 * 1024 * 1024  # of a form with a file, which is passed on as it comes
-    body_timeout: float = 60.0  # for a request's body to arrive; for the next piece of a form
+    body_timeout: float = 60.0  # for a request's body to arrive; a form's may take a second more for each 20 kB
     header_timeout: float = 10.0  # for a request's head to arrive
     write_timeout: float = 60.0  # for a client to take some of what it was sent
     connect_timeout: float = 3.0

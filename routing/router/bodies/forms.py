@@ -13,14 +13,17 @@ from routing.router.bodies.payloads import FormReader
 from routing.router.limits import ClientGone
 from routing.router.wire.upstream import StreamedBody
 
+_SLOWEST = 20_000  # bytes a second
+
 
 class _Arrival:
-    """The chunks of a body, counted while they come: `limit` bytes in all, each within `patience` seconds."""
+    """The chunks of a body, counted while they come: `limit` bytes in all, within `patience` seconds and one more for
+    each _SLOWEST bytes that have come: a large form may take its time, and who sends a byte now and then may not."""
 
     def __init__(self, receive: Receive, *, limit: int, patience: float) -> None:
         self._receive = receive
         self._limit = limit
-        self._patience = patience
+        self._until = asyncio.get_running_loop().time() + patience
         self._size = 0
         self.ended = False
 
@@ -29,7 +32,7 @@ class _Arrival:
         if self.ended:
             return b""
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout_at(self._until + self._size / _SLOWEST):
                 message = await self._receive()
         except TimeoutError:
             raise errors.body_too_slow() from None
