@@ -7,13 +7,14 @@ TESTS ?= tests
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test simulate bench-router lint format lock clean
+.PHONY: help run test simulate bench-router usage-proof lint format lock clean
 
 help:
 	@echo 'make run      start everything, deploy a small model on the mock provider, ask it something; Ctrl-C stops it'
 	@echo 'make test     all tests, on real Postgres and Redis (TESTS=tests/fleet for a part)'
 	@echo 'make simulate SEEDS=20000   random schedules of the orchestrator under faults, on all cores; SEED=4711 tells one'
 	@echo 'make bench-router PEERS=venv   the router beside nginx, and beside others if that virtual environment has them'
+	@echo 'make usage-proof REQUESTS=100000   usage counted once, while all that counts it is killed again and again'
 	@echo 'make lint     ruff, mypy, the floors, migrations, the OpenAPI document, the deployment check'
 	@echo 'make format   let ruff format and mend the code'
 	@echo 'make lock     lock the requirements anew (requirements/*.in to *.txt)'
@@ -34,6 +35,9 @@ endif
 
 bench-router: $(VENV)/.base
 	$(PYTHON) -m benchmarks.router $(if $(PEERS),--peers $(PEERS)) $(OPTIONS)
+
+usage-proof: $(VENV)/.dev
+	USAGE_REQUESTS=$(or $(REQUESTS),100000) $(PYTHON) -m pytest -q -s --disable-warnings tests/acceptance/test_usage_counted_once.py
 
 lint: $(VENV)/.dev
 	$(PYTHON) -m ruff check .
