@@ -72,7 +72,7 @@ class Clients:
             if self.book.sent >= self._allowed:
                 self._more.clear()
                 await self._more.wait()
-            elif connection is None:
+            elif connection is None or _is_lost(connection[0]):
                 connection = await self._connect()
             elif not await self._ask(*connection):
                 connection[1].close()
@@ -120,6 +120,11 @@ class Clients:
         body = json.dumps({"model": self._model, "messages": _QUESTION, "temperature": 0, **question}).encode()
         head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {self._key}\r\n"
         return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+
+
+def _is_lost(reader: asyncio.StreamReader) -> bool:
+    """Whether the router has gone while nothing was asked of it."""
+    return reader.at_eof() or reader.exception() is not None
 
 
 # --- kinds of requests: what is asked, and how many tokens the answer has ---
