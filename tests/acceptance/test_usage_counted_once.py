@@ -72,7 +72,7 @@ async def test_what_was_served_was_counted_once_whatever_was_killed(stack: Runni
     lost, bound = len(book.served) - counted.requests, most_lost(book, routers_killed_at)
     print(
         f"{book.sent} sent: {len(book.served)} served, {book.refused} refused, {len(book.broken)} broken off;"
-        f" {counted.requests} counted, {lost} not, of {bound} that may be lost with {len(routers_killed_at)} killed routers"
+        f" {counted.requests} counted, {lost} not, of {bound} that {len(routers_killed_at)} killed routers may cost"
     )
     assert -len(book.broken) <= lost <= bound
     (question_tokens,) = book.question_tokens
