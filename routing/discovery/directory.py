@@ -58,11 +58,13 @@ class Refused(Exception):
 @dataclass(frozen=True, slots=True)
 class Wish:
     """Which instances a request would rather go to, the first first, each while its load is at most `bound` (requests
-    of an instance of weight 1); and which it must not go to."""
+    of an instance of weight 1); and which it must not go to. `desperate`: one that has been taken out of routing for
+    its failures is better than none."""
 
     preferred: tuple[str, ...] = ()
     bound: float = 0.0
     excluded: tuple[str, ...] = ()
+    desperate: bool = True
 
 
 ANY = Wish()
@@ -152,14 +154,14 @@ class Directory:
             raise
 
     async def _take(self, model_id: str, wish: Wish, admission: Admission | None) -> tuple[Target, Allowance | None]:
-        cursor = ""
+        cursor, full = "", False
         for _ in range(_PAGES_WALKED):
             answer = await self._ask(model_id, wish, admission, cursor)
             match answer[0]:
                 case "taken":
                     return _target(answer), None if admission is None else Allowance(*answer[7:11])
                 case "walk":
-                    cursor = answer[1]
+                    cursor, full = answer[1], full or answer[2] == 1
                 case "full":
                     raise AllFull(model_id)
                 case "refused":
@@ -170,7 +172,7 @@ class Directory:
                     break
                 case _:
                     raise IndexLost("the index is not rebuilt yet")
-        raise NoneReady(model_id)
+        raise AllFull(model_id) if full else NoneReady(model_id)
 
     def release(self, target: Target) -> None:
         """The request is over. Waits for nothing; with Redis away the worker's next heartbeat sets the load right."""
@@ -309,6 +311,7 @@ class Directory:
             wish.bound,
             len(wish.preferred),
             len(wish.excluded),
+            int(wish.desperate),
             *wish.preferred,
             *wish.excluded,
         ]

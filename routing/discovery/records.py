@@ -129,7 +129,8 @@ class ServedModel:
 
     @classmethod
     def from_json(cls, raw: str | bytes) -> Self:
-        fields = json.loads(raw)
+        # A newer control plane may write more than this router knows.
+        fields = {name: value for name, value in json.loads(raw).items() if name in cls.__slots__}
         fields["aliases"] = tuple(fields.get("aliases", ()))
         fields["fallbacks"] = tuple(fields.get("fallbacks", ()))
         fields["routing"] = Routing(fields.get("routing", Routing.LEAST_LOAD))

@@ -155,14 +155,16 @@ end
 # Takes the instance that a conversation or a session would go to while it carries no more than its share; else the
 # less loaded of two at random (of a few: the least loaded). Where neither takes requests, a larger sample is looked
 # at, then (cursor) the model's set is walked in pages: the cost never grows with the fleet. Loads are compared by the
-# instances' weights. If all are ejected, one is tried all the same: better one that refused a moment ago than none.
+# instances' weights. If all are ejected, one is tried all the same (desperate): better one that refused a moment ago
+# than none.
 #
 # KEYS: the model's set, EPOCH, MODELS; for a key with limits also its LIMITS, RUNNING, SPENT.
 # ARGV: model id, stale_after (seconds), prefix of the hashes' names, cursor ('' = sample), bound (load of a preferred
-# instance of weight 1), number of preferred ids, number of ids to leave out, these ids; then, for a key with limits,
-# what `admit` takes.
+# instance of weight 1), number of preferred ids, number of ids to leave out, '1' if one that is ejected is better than
+# none, these ids; then, for a key with limits, what `admit` takes.
 # Answers {'taken', id, ip, port, api_key, '1' if it has failed lately, what `admit` answers behind its first}
-# or {'refused', what `admit` answers} or {why: 'walk' | 'none' | 'full' | 'unknown' | 'lost', next cursor}.
+# or {'refused', what `admit` answers} or {why: 'walk' | 'none' | 'full' | 'unknown' | 'lost', next cursor, of a walk: 1
+# if full ones were met}.
 TAKE = Script.of(
     _LIMITS,
     f"""
@@ -172,10 +174,11 @@ local PROBE_FOR = {_PROBE_FOR * 1e6:.0f}
 local FEW, SAMPLE, PAGE = 8, 32, 128
 local stale_after, prefix, cursor = tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local bound, preferred, left_out = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local desperate = ARGV[8] == '1'
 local time = redis.call('TIME')
 local now, random = time[1] * 1000000 + time[2], tonumber(time[2])
 local excluded = {}
-for i = 8 + preferred, 7 + preferred + left_out do
+for i = 9 + preferred, 8 + preferred + left_out do
   excluded[ARGV[i]] = true
 end
 
@@ -234,8 +237,8 @@ if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 0 then
 end
 
 local best
-local next_cursor = '0'
-for i = 8, 7 + preferred do
+local next_cursor, count = '0', redis.call('SCARD', KEYS[1])
+for i = 9, 8 + preferred do
   best = look(ARGV[i])
   if best and best.load <= bound then
     break
@@ -248,30 +251,30 @@ elseif cursor ~= '' then
   local page = redis.call('SSCAN', KEYS[1], cursor, 'COUNT', PAGE)
   next_cursor = page[1]
   best = least_loaded(page[2])
-elseif redis.call('SCARD', KEYS[1]) <= FEW then
+elseif count <= FEW then
   best = least_loaded(redis.call('SMEMBERS', KEYS[1]))
 else
   best = least_loaded(redis.call('SRANDMEMBER', KEYS[1], 2)) or least_loaded(redis.call('SRANDMEMBER', KEYS[1], SAMPLE))
-  if not best and not any_full and not ejected then
-    return {'walk', '0'}
+  if not best and count > SAMPLE and (any_full or not ejected) then
+    return {'walk', '0', any_full and 1 or 0}
   end
 end
-best = best or (not any_full and ejected)
+best = best or (desperate and not any_full and ejected)
 if best then
   local admitted = {''}
   if KEYS[4] then
-    admitted = admit(8 + preferred + left_out, now)
+    admitted = admit(9 + preferred + left_out, now)
     if admitted[1] ~= '' then
       return {'refused', unpack(admitted)}
     end
   end
   return take(best, admitted)
 end
+if next_cursor ~= '0' then
+  return {'walk', next_cursor, any_full and 1 or 0}
+end
 if any_full then
   return {'full', '0'}
-end
-if next_cursor ~= '0' then
-  return {'walk', next_cursor}
 end
 return {redis.call('EXISTS', KEYS[2]) == 1 and 'none' or 'lost', '0'}
 """,

@@ -204,18 +204,21 @@ class Proxy:
     async def _take(self, call: Call, failure: ApiError | None) -> Place:
         """A place on an instance of the first model of the chain that has one; if some are full, in the queue."""
         full: ServedModel | None = None
-        for model in call.chain:
-            try:
-                return await self._take_of(model, call, queued=self._waiting_room.has(model.model_id))
-            except NoneReady:
-                continue
-            except AllFull:
-                full = full or model
+        # An instance that has been taken out is better than nothing, and worse than a fallback.
+        for desperate in (True,) if len(call.chain) == 1 else (False, True):
+            for model in call.chain:
+                try:
+                    queued = self._waiting_room.has(model.model_id)
+                    return await self._take_of(model, call, queued=queued, desperate=desperate)
+                except NoneReady:
+                    continue
+                except AllFull:
+                    full = full or model
         if full is not None and failure is None:
             return await self._wait_for_place(full, call)
         raise failure or errors.none_ready(call.chain[0].model_id)
 
-    async def _take_of(self, model: ServedModel, call: Call, *, queued: bool = False) -> Place:
+    async def _take_of(self, model: ServedModel, call: Call, *, queued: bool = False, desperate: bool = True) -> Place:
         """Raises NoneReady, AllFull, ApiError. `queued`: others wait for this model, and come first."""
         if queued:
             raise AllFull(model.model_id)
@@ -223,7 +226,7 @@ class Proxy:
         try:
             place = await self._selection.take(
                 model.model_id,
-                wish=self._selection.wish(model, call.affinity, call.excluded),
+                wish=self._selection.wish(model, call.affinity, call.excluded, desperate=desperate),
                 admission=call.admission if call.allowance is None else None,
             )
         except UnknownModel:
@@ -292,7 +295,7 @@ class Proxy:
     def _judge(self, response: UpstreamResponse, place: Place) -> relay.Failed | None:
         """What the answer's head says of the instance."""
         failed = relay.judge(response, place.target)
-        if response.status >= 500 and (failed is None or failed.counts):
+        if failed.counts if failed is not None else response.status >= 500:
             self._selection.failed(place, f"status_{response.status}")
         elif failed is None:
             self._selection.recovered(place.target)
@@ -354,8 +357,10 @@ class Proxy:
     def _conclude(self, call: Call | None, passage: Passage) -> None:
         passage.ended_at = time.perf_counter()
         if call is not None:
-            spending.reckon(call)
-            self._give_back(call)
+            try:
+                spending.reckon(call)
+            finally:
+                self._give_back(call)
         for observe in self._observers:
             observe(passage)
 

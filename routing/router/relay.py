@@ -32,14 +32,15 @@ class Failed:
 
 
 def judge(response: UpstreamResponse, target: Target) -> Failed | None:
-    """Whether the answer is one for the client. Raises ApiError where no other instance would do better."""
+    """Whether the answer is one for the client."""
     if response.status == 502:
         return Failed(errors.upstream_failed("The model's worker failed"))
     if response.status == 503:
         return Failed(errors.busy(), counts=False)
     if response.status == 401:
         log.error("%s refused our key: does its engine run with the key it was given?", target.instance_id)
-        raise errors.upstream_failed("The model's worker did not accept the router's key")
+        # It would answer at once for ever, and so be the least loaded of all.
+        return Failed(errors.upstream_failed("The model's worker did not accept the router's key"), engine_had_it=False)
     return None
 
 

@@ -65,14 +65,18 @@ class Selection:
     def in_flight_by_model(self) -> Mapping[str, int]:
         return self._by_model
 
-    def wish(self, model: ServedModel | None, affinity: bytes | None, excluded: tuple[str, ...]) -> Wish:
-        """`affinity`: what requests that should go to the same instance have in common."""
-        if model is None or affinity is None:
-            return Wish(excluded=excluded) if excluded else ANY
+    def wish(
+        self, model: ServedModel, affinity: bytes | None, excluded: tuple[str, ...], *, desperate: bool = True
+    ) -> Wish:
+        """`affinity`: what requests that should go to the same instance have in common; `desperate`: see `Wish`."""
         crowd = self._snapshot.crowd(model.model_id)
+        if affinity is None or not crowd.members:
+            return ANY if desperate and not excluded else Wish(excluded=excluded, desperate=desperate)
         preferred = self._rings.of(model.model_id, crowd).after(affinity)
         in_flight = self._by_model.get(model.model_id, 0)
-        return Wish(preferred=preferred, bound=bound(crowd, in_flight=in_flight), excluded=excluded)
+        return Wish(
+            preferred=preferred, bound=bound(crowd, in_flight=in_flight), excluded=excluded, desperate=desperate
+        )
 
     async def take(self, model_id: str, *, wish: Wish, admission: Admission | None = None) -> Place:
         """Every place is to be given back, once. Raises UnknownModel, NoneReady, AllFull, Refused, IndexLost."""

@@ -48,6 +48,15 @@ class _Lines:
                 return ticket
         return None
 
+    def make_room_for(self, key_id: str) -> bool:
+        """The last of the longest line has to go, if that is longer than this key's would be."""
+        longest = max(self.by_key.values(), key=len, default=None)
+        if longest is None or len(longest) <= len(self.by_key.get(key_id, ())) + 1:
+            return False
+        self.length -= 1
+        _fail(longest.pop(), QueueFull())
+        return True
+
     def leave(self, key_id: str, ticket: asyncio.Future[None]) -> None:
         line = self.by_key.get(key_id)
         if line is not None and ticket in line:
@@ -77,7 +86,7 @@ class WaitingRoom:
         Raises QueueFull, WaitedInVain."""
         loop = asyncio.get_running_loop()
         lines = self._models.setdefault(model_id, _Lines())
-        if lines.length >= self._length and not returning:
+        if lines.length >= self._length and not returning and not lines.make_room_for(key_id):
             raise QueueFull(model_id)
         ticket: asyncio.Future[None] = loop.create_future()
         lines.join(key_id, ticket, in_front=returning)
@@ -107,5 +116,9 @@ class WaitingRoom:
 
 
 def _run_out(ticket: asyncio.Future[None]) -> None:
+    _fail(ticket, WaitedInVain())
+
+
+def _fail(ticket: asyncio.Future[None], error: Exception) -> None:
     if not ticket.done():
-        ticket.set_exception(WaitedInVain())
+        ticket.set_exception(error)

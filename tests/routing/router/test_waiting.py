@@ -73,7 +73,7 @@ async def test_no_more_may_wait_than_the_room_holds() -> None:
     tasks = await queue(room, "a1", "a2", served=served)
 
     with pytest.raises(QueueFull):
-        await room.wait("m", "b", until=LATER, returning=False)
+        await room.wait("m", "a", until=LATER, returning=False)
 
     for task in tasks:
         task.cancel()
