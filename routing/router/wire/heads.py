@@ -151,7 +151,11 @@ def check_beginning(data: bytes) -> None:
         raise Malformed("its beginning is malformed")
 
 
-def asks_to_close(headers: Headers) -> bool:
+def asks_to_close(headers: Headers, fields: Fields) -> bool:
+    if b"connection" not in fields:
+        return False
+    if len(fields) == len(headers):
+        return b"close" in fields[b"connection"].lower()
     return any(name == b"connection" and b"close" in value.lower() for name, value in headers)
 
 

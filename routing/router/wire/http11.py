@@ -101,14 +101,16 @@ class Exchange(asyncio.Protocol):
 
     # Slots, for there are more of them than CPython's dictionaries of instances hold well.
     __slots__ = (
-        *("address", "status", "headers", "_pool", "_loop", "_transport", "_lines", "_deadline", "_waiter", "_error"),
-        *("_busy", "_used_before", "_kept_until", "_read_paused", "_write_paused", "_writable", "_sending"),
+        *("address", "status", "headers", "_pool", "_host", "_loop", "_transport", "_lines", "_deadline", "_waiter"),
+        *("_error", "_busy", "_used_before", "_kept_until", "_read_paused", "_write_paused", "_writable", "_sending"),
         *("_partial", "_chunks", "_held", "_head_complete", "_chunked", "_missing", "_complete", "_keep_alive"),
         "_unanswered",
     )
 
     def __init__(self, pool: Pool, address: tuple[str, int]) -> None:
         self.address = address
+        ip, port = address
+        self._host = f"host: [{ip}]:{port}\r\n".encode() if ":" in ip else f"host: {ip}:{port}\r\n".encode()
         self.status = 0
         self.headers: Headers = []
         self._pool = pool
@@ -147,7 +149,7 @@ class Exchange(asyncio.Protocol):
             self._sending = self._loop.create_task(self._send(request, request.body))
             self._sending.add_done_callback(self._sent)
         else:
-            self._write(_head(request, len(request.body)), request.body)
+            self._write(self._head(request, len(request.body)), request.body)
         patience = request.first_byte_timeout or self._pool.first_byte_timeout
         while not self._head_complete:
             if self._error is not None:
@@ -238,6 +240,10 @@ class Exchange(asyncio.Protocol):
 
     # --- the request ---
 
+    def _head(self, request: UpstreamRequest, length: int | None) -> bytes:
+        framing = b"transfer-encoding: chunked\r\n" if length is None else b"content-length: %d\r\n" % length
+        return heads.request(b"POST", request.path, request.headers, more_lines=self._host + framing)
+
     def _write(self, head: bytes, body: bytes) -> None:
         if len(body) <= _SMALL:
             self._transport.write(head + body)
@@ -245,7 +251,7 @@ class Exchange(asyncio.Protocol):
             self._transport.writelines([head, body])
 
     async def _send(self, request: UpstreamRequest, body: StreamedBody) -> None:
-        self._transport.write(_head(request, body.length))
+        self._transport.write(self._head(request, body.length))
         left = inf if body.length is None else body.length
         async for piece in body.chunks:
             left -= len(piece)
@@ -281,7 +287,7 @@ class Exchange(asyncio.Protocol):
 
     def _receive_head(self, data: bytes) -> None:
         data = self._partial + data
-        while (end := data.find(heads.END)) >= 0:
+        while 0 <= (end := data.find(heads.END)) <= heads.MAX_SIZE:
             first, headers = self._lines.split(data[:end])
             data = data[end + len(heads.END) :]
             if first.status >= 200:
@@ -301,8 +307,8 @@ class Exchange(asyncio.Protocol):
             self._chunked = ChunkedBody()
         else:
             self._missing = length if b"content-length" in fields else inf
-        says_close = b"connection" in fields and heads.asks_to_close(headers)
-        self._keep_alive = first.version == "1.1" and self._missing != inf and not says_close
+        lasts = first.version == "1.1" and self._missing != inf
+        self._keep_alive = lasts and not heads.asks_to_close(headers, fields)
         self.status, self.headers = first.status, headers
         self._head_complete = True
         self._receive_body(rest)
@@ -360,13 +366,6 @@ class Exchange(asyncio.Protocol):
         self._deadline.cancel()
         self._wake()
         self._wake_sending()
-
-
-def _head(request: UpstreamRequest, length: int | None) -> bytes:
-    host = f"[{request.ip}]" if ":" in request.ip else request.ip
-    framing = b"transfer-encoding: chunked" if length is None else b"content-length: %d" % length
-    lines = b"host: %b:%d\r\n%b\r\n" % (host.encode(), request.port, framing)
-    return heads.request(b"POST", request.path, request.headers, more_lines=lines)
 
 
 def _framed(piece: bytes) -> list[bytes]:

@@ -242,9 +242,7 @@ class Connection(asyncio.Protocol):
         self._is_head = first.method == "HEAD"
         self._can_chunk = first.version == "1.1"
         self._wants_continue = b"expect" in fields and self._can_chunk and fields[b"expect"].lower() == b"100-continue"
-        self._keep_alive = self._can_chunk and not self._stopping
-        if b"connection" in fields and heads.asks_to_close(headers):
-            self._keep_alive = False
+        self._keep_alive = self._can_chunk and not (self._stopping or heads.asks_to_close(headers, fields))
         return {
             "type": "http",
             "asgi": _ASGI,
@@ -404,7 +402,7 @@ class Connection(asyncio.Protocol):
         else:
             self._left = inf  # it ends with the connection
         if b"connection" in fields or b"transfer-encoding" in fields:
-            self._keep_alive = self._keep_alive and not heads.asks_to_close(headers)
+            self._keep_alive = self._keep_alive and not heads.asks_to_close(headers, fields)
             headers = [each for each in headers if each[0] not in _OURS]
         if not self._received_all and self._is_much_left():
             self._keep_alive = False
