@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -56,7 +57,7 @@ class Config:
             encryption_keys=read.encryption_keys("ENCRYPTION_KEYS"),
             host=read.text("ROUTER_HOST", cls.host),
             port=int(read.number("ROUTER_PORT", cls.port, whole=True, at_least=0, at_most=65535)),
-            workers=int(read.number("ROUTER_WORKERS", cls.workers, whole=True, at_least=1)),
+            workers=read.workers("ROUTER_WORKERS", cls.workers),
             allowed_hosts=read.words("ALLOWED_HOSTS", cls.allowed_hosts),
             trusted_proxies=read.networks("ROUTER_TRUSTED_PROXIES"),
             log_level=read.log_level("LOG_LEVEL", cls.log_level),
@@ -114,6 +115,11 @@ class _Reader:
         if at_most is not None and value > at_most:
             raise ConfigError(f"{name}: {raw} is more than {at_most:g}")
         return value
+
+    def workers(self, name: str, default: int) -> int:
+        if self.text(name, "").lower() == "auto":
+            return len(os.sched_getaffinity(0))  # the cores that we may use, which may be fewer than there are
+        return int(self.number(name, default, whole=True, at_least=1))
 
     def share(self, name: str) -> float | None:
         if not self.text(name, ""):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from routing.router.config import Config, ConfigError
@@ -15,6 +17,18 @@ def test_two_settings_are_enough() -> None:
 
     assert (config.port, config.max_body_bytes) == (8080, 10 * 1024 * 1024)
     assert config.allowed_hosts == ("a.example", ".b.example")
+
+
+def test_it_has_a_process_for_each_core_that_it_may_use_if_told_so() -> None:
+    usable = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(usable)})
+    try:
+        assert Config.from_environ(LEAST | {"ROUTER_WORKERS": "auto"}).workers == 1
+    finally:
+        os.sched_setaffinity(0, usable)
+
+    assert Config.from_environ(LEAST | {"ROUTER_WORKERS": "auto"}).workers == len(usable)
+    assert Config.from_environ(LEAST | {"ROUTER_WORKERS": "3"}).workers == 3
 
 
 @pytest.mark.parametrize(
